@@ -1,0 +1,389 @@
+"""Reads the JSON of one stream event, a function a dialect, into the state of its stream.
+
+Each reader takes the state and the event's data and returns a verdict. The decode is typed and skips what nobody asks for:
+the text of a delta is looked at until the first token was seen and never again.
+
+An event that the typed decode refuses is looked at once more by `_second_look`, since an odd field is no broken event and
+Python engines write infinities: only what no JSON reader takes breaks a stream.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from gateway.protocol.answer import AnthropicUsage, OpenAIUsage, ResponsesUsage, SGLangMeta, lenient_json
+from gateway.protocol.usage import Usage
+
+FORWARD: Final = 0
+"""The event goes to the client."""
+HIDE: Final = 1
+"""The event holds usage alone, which this client did not ask for."""
+ERROR: Final = 2
+"""The engine's own error event, in a shape that the client's SDK knows: forward it, then the stream is broken."""
+BROKEN: Final = 3
+"""The event must not be forwarded; the stream is broken."""
+
+_NOTHING = Raw(b"")
+_BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class StreamState:
+    """What is known of a stream so far."""
+
+    __slots__ = (
+        "_anthropic", "_choices", "_finished", "_parts", "_top", "_usage", "broken", "done", "ends_with_done", "error_forwarded",
+        "events", "finished", "hide_usage", "marked_done", "sequence_number", "token_seen",
+    )  # fmt: skip
+
+    def __init__(self, hide_usage: bool, choices: int) -> None:
+        self.events = 0
+        """Events with data so far."""
+        self.token_seen = False
+        """An event with a token has come (text, reasoning or a tool call)."""
+        self.done = False
+        """The dialect's end mark has come."""
+        self.finished = False
+        """Every choice has its finish reason: the end of the answer where an engine sends no end mark."""
+        self.broken: str | None = None
+        """Why the stream is broken, in words for a log; None while it is not."""
+        self.error_forwarded = False
+        """The engine's own error event was forwarded, so that the client needs no second one."""
+        self.hide_usage = hide_usage
+        self.ends_with_done = True
+        """`[DONE]` is this dialect's end mark."""
+        self.marked_done = False
+        """`[DONE]` has come, whatever it means."""
+        self.sequence_number = -1
+        """The last event's, in a Responses stream."""
+        self._usage: OpenAIUsage | ResponsesUsage | SGLangMeta | None = None
+        self._anthropic: AnthropicUsage | None = None
+        self._parts: dict[int, SGLangMeta] | None = None
+        self._choices = choices
+        self._top = -1
+        self._finished: set[int] | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage as the engine last told it; None while it has not."""
+        if self._parts is not None:
+            parts = [part.read() for part in self._parts.values()]
+            return Usage(sum(p.prompt_tokens for p in parts), sum(p.completion_tokens for p in parts), sum(p.cached_tokens for p in parts))
+        found = self._usage if self._usage is not None else self._anthropic
+        return None if found is None else found.read()
+
+    def finish_choice(self, index: int) -> None:
+        """Note the finish reason of a choice."""
+        finished = self._finished
+        if finished is None:
+            finished = self._finished = set()
+        finished.add(index)
+        self.finished = len(finished) >= self._choices and len(finished) > self._top
+
+
+class _RunningChoice(Struct, gc=False):
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _Running(Struct, gc=False):
+    """A chunk of which nothing but the end matters."""
+
+    choices: list[_RunningChoice] | None = None
+    usage: OpenAIUsage | None = None
+    error: Raw = _NOTHING
+
+
+class _Delta(Struct, gc=False):
+    content: Raw = _NOTHING
+    reasoning_content: Raw = _NOTHING
+    reasoning: Raw = _NOTHING
+    tool_calls: Raw = _NOTHING
+    function_call: Raw = _NOTHING
+    refusal: Raw = _NOTHING
+    audio: Raw = _NOTHING
+
+
+class _ChatChoice(Struct, gc=False):
+    index: int = 0
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _ChatOpening(Struct, gc=False):
+    choices: list[_ChatChoice] | None = None
+    usage: OpenAIUsage | None = None
+    error: Raw = _NOTHING
+
+
+class _TextChoice(Struct, gc=False):
+    index: int = 0
+    text: Raw = _NOTHING
+    finish_reason: str | None = None
+
+
+class _TextOpening(Struct, gc=False):
+    choices: list[_TextChoice] | None = None
+    usage: OpenAIUsage | None = None
+    error: Raw = _NOTHING
+
+
+class _GenerateMeta(SGLangMeta, gc=False):
+    finish_reason: Raw = _NOTHING
+
+
+class _Generate(Struct, gc=False):
+    index: int | None = None
+    text: Raw = _NOTHING
+    output_ids: Raw = _NOTHING
+    meta_info: _GenerateMeta | None = None
+    error: Raw = _NOTHING
+
+
+class _MessageStart(Struct, gc=False):
+    usage: AnthropicUsage | None = None
+
+
+class _Message(Struct, gc=False):
+    type: str = ""
+    message: _MessageStart | None = None
+    usage: AnthropicUsage | None = None
+
+
+class _ResponseObject(Struct, gc=False):
+    usage: ResponsesUsage | None = None
+
+
+class _Response(Struct, gc=False):
+    type: str = ""
+    sequence_number: int = -1
+    response: _ResponseObject | None = None
+
+
+_decode_running = msgspec.json.Decoder(_Running).decode
+_decode_chat = msgspec.json.Decoder(_ChatOpening).decode
+_decode_text = msgspec.json.Decoder(_TextOpening).decode
+_decode_generate = msgspec.json.Decoder(_Generate).decode
+_decode_message = msgspec.json.Decoder(_Message).decode
+_decode_response = msgspec.json.Decoder(_Response).decode
+
+_EMPTY = frozenset((b"", b"null", b'""', b"[]", b"{}"))
+
+
+def _has(raw: Raw) -> bool:
+    return raw is not _NOTHING and bytes(raw) not in _EMPTY
+
+
+def _says_token(delta: _Delta) -> bool:
+    return (
+        _has(delta.content)
+        or _has(delta.reasoning_content)
+        or _has(delta.reasoning)
+        or _has(delta.tool_calls)
+        or _has(delta.function_call)
+        or _has(delta.refusal)
+        or _has(delta.audio)
+    )
+
+
+def read_chat(state: StreamState, data: bytes) -> int:
+    """Read a chat completion chunk."""
+    if state.token_seen:
+        return _read_running(state, data)
+    try:
+        chunk = _decode_chat(data)
+    except _BAD:
+        return _second_look(state, data)
+    choices = chunk.choices
+    if choices:
+        for choice in choices:
+            if choice.delta is not None and _says_token(choice.delta):
+                state.token_seen = True
+            _note_choice(state, choice.index, choice.finish_reason)
+    return _end_openai(state, data, choices is None, not choices, chunk.usage, chunk.error)
+
+
+def read_completion(state: StreamState, data: bytes) -> int:
+    """Read a text completion chunk."""
+    if state.token_seen:
+        return _read_running(state, data)
+    try:
+        chunk = _decode_text(data)
+    except _BAD:
+        return _second_look(state, data)
+    choices = chunk.choices
+    if choices:
+        for choice in choices:
+            if _has(choice.text):
+                state.token_seen = True
+            _note_choice(state, choice.index, choice.finish_reason)
+    return _end_openai(state, data, choices is None, not choices, chunk.usage, chunk.error)
+
+
+def _read_running(state: StreamState, data: bytes) -> int:
+    """Read a chunk of either kind after the first token: no delta is looked at."""
+    try:
+        chunk = _decode_running(data)
+    except _BAD:
+        return _second_look(state, data)
+    choices = chunk.choices
+    if choices:
+        for choice in choices:
+            if choice.finish_reason is not None:
+                _note_choice(state, choice.index, choice.finish_reason)
+            elif choice.index > state._top:
+                state._top = choice.index
+                state.finished = False
+        if chunk.usage is None and chunk.error is _NOTHING:
+            return FORWARD
+    return _end_openai(state, data, choices is None, not choices, chunk.usage, chunk.error)
+
+
+def _note_choice(state: StreamState, index: int, finish_reason: str | None) -> None:
+    if index > state._top:
+        state._top = index
+        state.finished = False
+    if finish_reason is not None:
+        state.finish_choice(index)
+
+
+def _end_openai(state: StreamState, data: bytes, strange: bool, empty: bool, usage: OpenAIUsage | None, error: Raw) -> int:
+    """Judge a chunk by what is common to chat and text completions."""
+    if error is not _NOTHING and bytes(error) != b"null":
+        state.broken = "an error event of the engine"
+        return ERROR
+    if usage is not None:
+        state._usage = usage
+        if empty and not strange and state.hide_usage:
+            return HIDE
+    elif strange and b'"error"' in data:
+        return _flat_error(state, data)
+    return FORWARD
+
+
+def _flat_error(state: StreamState, data: bytes) -> int:
+    """Tell SGLang's flat error object, which no SDK takes for an error, from an unknown event."""
+    found = lenient_json(data)
+    if found is not None and isinstance(found[0], dict) and found[0].get("object") == "error":
+        state.broken = "an error event of the engine"
+        return BROKEN
+    return FORWARD
+
+
+def read_generate(state: StreamState, data: bytes) -> int:
+    """Read an event of SGLang's native stream; its text and counts are those of the whole answer so far."""
+    try:
+        event = _decode_generate(data)
+    except _BAD:
+        return _second_look(state, data)
+    meta = event.meta_info
+    if event.error is not _NOTHING and bytes(event.error) != b"null":
+        state.broken = "an error event of the engine"
+        return ERROR
+    if meta is None:
+        return _flat_error(state, data) if b'"error"' in data else FORWARD
+    if not state.token_seen and (_has(event.text) or _has(event.output_ids)):
+        state.token_seen = True
+    index = event.index or 0
+    if index or state._parts is not None:
+        if state._parts is None:
+            state._parts = {} if not isinstance(state._usage, SGLangMeta) else {0: state._usage}
+        state._parts[index] = meta
+    else:
+        state._usage = meta
+    finish = meta.finish_reason
+    _note_choice(state, index, "finish" if finish is not _NOTHING and bytes(finish) != b"null" else None)
+    return FORWARD
+
+
+def read_message(state: StreamState, data: bytes) -> int:
+    """Read an event of an Anthropic Messages stream."""
+    try:
+        event = _decode_message(data)
+    except _BAD:
+        return _second_look(state, data)
+    kind = event.type
+    if kind == "content_block_delta":
+        state.token_seen = True
+    elif kind == "message_start":
+        if event.message is not None and event.message.usage is not None:
+            state._anthropic = event.message.usage
+    elif kind == "message_delta":
+        if event.usage is not None:
+            _merge(state, event.usage)
+    elif kind == "message_stop":
+        state.done = True
+    elif kind == "error":
+        state.broken = "an error event of the engine"
+        return ERROR
+    return FORWARD
+
+
+def _merge(state: StreamState, new: AnthropicUsage) -> None:
+    """Take the counts that a `message_delta` gives (they are cumulative) and keep the others of `message_start`."""
+    old = state._anthropic
+    if old is not None:
+        new = AnthropicUsage(
+            old.input_tokens if new.input_tokens is None else new.input_tokens,
+            old.output_tokens if new.output_tokens is None else new.output_tokens,
+            old.cache_read_input_tokens if new.cache_read_input_tokens is None else new.cache_read_input_tokens,
+            old.cache_creation_input_tokens if new.cache_creation_input_tokens is None else new.cache_creation_input_tokens,
+        )
+    state._anthropic = new
+
+
+_RESPONSE_ENDS = frozenset(("response.completed", "response.incomplete", "response.failed"))
+
+
+def read_response(state: StreamState, data: bytes) -> int:
+    """Read an event of a Responses stream."""
+    try:
+        event = _decode_response(data)
+    except _BAD:
+        return _second_look(state, data)
+    kind = event.type
+    if event.sequence_number > state.sequence_number:
+        state.sequence_number = event.sequence_number
+    if not state.token_seen and kind.endswith(".delta"):
+        state.token_seen = True
+    elif kind in _RESPONSE_ENDS:
+        state.done = True
+        if event.response is not None and event.response.usage is not None:
+            state._usage = event.response.usage
+    elif kind == "error":
+        state.broken = "an error event of the engine"
+        return ERROR
+    return FORWARD
+
+
+def _second_look(state: StreamState, data: bytes) -> int:
+    """Judge an event that the typed decode refused: broken if it is no JSON, else read by hand, for its end and errors alone.
+
+    Its content is unknown, so it counts as a token: a client that gets it has an answer before it.
+    """
+    found = lenient_json(data)
+    if found is None:
+        state.broken = "an event that is not JSON"
+        return BROKEN
+    event: Any = found[0]
+    state.token_seen = True
+    if not isinstance(event, dict):
+        return FORWARD
+    if event.get("error") is not None or event.get("type") == "error":
+        state.broken = "an error event of the engine"
+        return ERROR
+    if event.get("object") == "error":
+        state.broken = "an error event of the engine"
+        return BROKEN
+    kind = event.get("type")
+    if kind == "message_stop" or kind in _RESPONSE_ENDS:
+        state.done = True
+    choices = event.get("choices")
+    for position, choice in enumerate(choices if isinstance(choices, list) else ()):
+        if isinstance(choice, dict):
+            index = choice.get("index")
+            reason = choice.get("finish_reason")
+            _note_choice(state, index if isinstance(index, int) else position, None if reason is None else str(reason))
+    return FORWARD
