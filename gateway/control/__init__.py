@@ -1,0 +1,1 @@
+"""The control plane: routes for workers, configuration and status, over a `LeaderPort`."""
