@@ -307,6 +307,8 @@ class UpstreamConfig(Section):
     """Idle time after which a connection is closed; below uvicorn's and llama.cpp's 5 s, so that ours closes first."""
     max_buffered_answer_bytes: Annotated[int, Field(ge=0)] = 8 << 20
     """Whole answers up to this size are held until complete, so that a broken one can be retried."""
+    forward_headers: tuple[Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$")], ...] = ()
+    """Further request headers that travel on to workers, in lower case; tracing and Anthropic ones always do."""
     slow_start_s: Seconds = 10.0
     """Time over which a worker that came back is given its full share."""
 

@@ -1,0 +1,52 @@
+"""The client endpoints that the pipeline serves: a table from path to dialect, reader and the path at the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from gateway.config.model import Engine
+from gateway.protocol.dialect import Dialect
+from gateway.protocol.request import READERS, RequestFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One path of the data plane, served by POST."""
+
+    path: str
+    dialect: Dialect
+    read: Callable[[bytes], RequestFacts]
+    asks_usage: bool = False
+    """Its streams tell usage only when asked (`stream_options.include_usage`)."""
+    at_engine: Mapping[Engine, bytes] = field(default_factory=dict)
+    """Where an engine has it under another path."""
+
+    def target_at(self, engine: Engine) -> bytes:
+        """The path at a worker."""
+        return self.at_engine.get(engine) or self.path.encode()
+
+
+_AT_ROOT = (Engine.VLLM, Engine.SGLANG, Engine.LLAMACPP)
+
+
+def _endpoint(path: str, dialect: Dialect, *, asks_usage: bool = False, at_engine: Mapping[Engine, bytes] | None = None) -> Endpoint:
+    return Endpoint(path, dialect, READERS[dialect], asks_usage, at_engine or {})
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    _endpoint("/v1/chat/completions", Dialect.CHAT, asks_usage=True),
+    _endpoint("/v1/completions", Dialect.COMPLETIONS, asks_usage=True),
+    _endpoint("/v1/embeddings", Dialect.EMBEDDINGS),
+    _endpoint("/v1/rerank", Dialect.RERANK),
+    _endpoint("/rerank", Dialect.RERANK, at_engine={Engine.SGLANG: b"/v1/rerank"}),
+    _endpoint("/v1/responses", Dialect.RESPONSES),
+    _endpoint("/v1/messages", Dialect.MESSAGES),
+    _endpoint("/v1/messages/count_tokens", Dialect.MESSAGES),
+    _endpoint("/generate", Dialect.GENERATE),
+    _endpoint("/v1/tokenize", Dialect.TOKENIZE, at_engine=dict.fromkeys(_AT_ROOT, b"/tokenize")),
+    _endpoint("/v1/detokenize", Dialect.DETOKENIZE, at_engine=dict.fromkeys(_AT_ROOT, b"/detokenize")),
+)
+"""Every path that goes to workers; engines keep tokenize and detokenize at the root."""
+
+BY_PATH: Mapping[bytes, Endpoint] = {endpoint.path.encode(): endpoint for endpoint in ENDPOINTS}

@@ -1,0 +1,213 @@
+"""Phase relay: one attempt's answer on its way back, as its worker's connection tells it.
+
+What happens to an answer is decided when its head has come (`Mode`):
+
+- HOLD   a status that may be retried: kept, in case nothing better comes;
+- STREAM events: scanned, and given to the client whole event by whole event;
+- WHOLE  anything else: kept until complete, so that a broken one can be tried elsewhere;
+- PASS   a whole answer too large to keep, or one in a coding that nobody here reads: passed on as it comes.
+
+The attempt only observes; what follows from it the driver decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from gateway.errors import Code, Retry, UpstreamError
+from gateway.pipeline.context import Exchange
+from gateway.protocol.answer import MALFORMED, read_usage
+from gateway.protocol.dialect import Dialect
+from gateway.protocol.sse import StreamScanner
+from gateway.protocol.usage import Usage
+from gateway.workers.worker import Worker
+
+if TYPE_CHECKING:
+    from gateway.transports.http import Call, Headers
+
+MAX_HELD_BYTES = 1 << 20
+"""Of an error answer more is not kept: llama.cpp's largest has 13 KB."""
+
+_NOT_RELAYED = frozenset(
+    (
+        b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"proxy-connection",
+        b"proxy-authenticate", b"content-length", b"x-request-id",
+    )
+)  # fmt: skip
+"""Hop-by-hop lines (RFC 9110, 7.6.1), the framing, and the id that the gateway sets itself."""
+_READS_USAGE = frozenset(Dialect) - {Dialect.TOKENIZE, Dialect.DETOKENIZE}
+_PERSISTENCE = (b"close", b"keep-alive", b"Close", b"Keep-Alive", b"keep-Alive")
+
+
+class Mode(IntEnum):
+    """What is done with an answer."""
+
+    NONE = 0
+    HOLD = 1
+    STREAM = 2
+    WHOLE = 3
+    PASS = 4
+
+
+class Attempt:
+    """One try at one worker. Made by `Driver`; a `transports.http.Sink`. Over once it has left `exchange.attempts`."""
+
+    __slots__ = (
+        "_parts", "_size", "_time", "call", "exchange", "head", "headers", "hedge", "hides_usage", "last_s", "length", "mode",
+        "number", "scanner", "sent_s", "status", "worker",
+    )  # fmt: skip
+
+    def __init__(self, x: Exchange, worker: Worker, hides_usage: bool, hedge: bool, time: Callable[[], float]) -> None:
+        self.exchange = x
+        self.worker = worker
+        self.hides_usage = hides_usage
+        self.hedge = hedge
+        self.number = x.attempt_count
+        self._time = time
+        self.sent_s = self.last_s = time()
+        self.call: Call | None = None
+        self.mode = Mode.NONE
+        self.status = 0
+        self.headers: Headers = []
+        self.head = b""
+        """The header lines for the client."""
+        self.length: int | None = None
+        self.scanner: StreamScanner | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} at {self.worker.url} {self.mode.name} {self.status or ''}>"
+
+    @property
+    def body(self) -> bytes:
+        """What is kept of a held or whole answer."""
+        parts = self._parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def on_head(self, status: int, headers: Headers, length: int | None) -> None:
+        """Decide what is done with the answer."""
+        x = self.exchange
+        self.last_s = self._time()
+        self.status = status
+        self.headers = headers
+        self.length = length
+        lines = []
+        events = encoded = False
+        named: list[bytes] = []
+        for name, value in headers:
+            if name in _NOT_RELAYED:
+                if name == b"connection" and value not in _PERSISTENCE:
+                    named = [part.strip().lower() for part in value.split(b",")]
+                continue
+            if name == b"content-type":
+                events = value[:17].lower() == b"text/event-stream"
+            elif name == b"content-encoding":
+                encoded = value.lower() != b"identity"
+            lines += (name, b": ", value, b"\r\n")
+        if named:
+            lines = [
+                part for name, value in headers if name not in _NOT_RELAYED and name not in named for part in (name, b": ", value, b"\r\n")
+            ]
+        self.head = b"".join(lines)
+        responses = self.worker.cells.responses
+        responses[status] = responses.get(status, 0) + 1
+        driver = x.driver
+        if status in driver.retry_statuses or (status in (401, 403) and self.worker.own_key):
+            self.mode = Mode.HOLD
+        elif events and status == 200 and not encoded:
+            self.mode = Mode.STREAM
+            self.scanner = StreamScanner(x.endpoint.dialect, hide_usage=self.hides_usage, choices=x.facts.n)
+        elif encoded or (length is not None and length > driver.max_buffered_bytes):
+            self.mode = Mode.PASS
+        else:
+            self.mode = Mode.WHOLE
+
+    def on_data(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        x = self.exchange
+        self.last_s = self._time()
+        mode = self.mode
+        if mode == Mode.STREAM:
+            scanner = self.scanner
+            assert scanner is not None
+            out = scanner.feed(data)
+            if out:
+                if x.started:
+                    x.bytes_out += len(out)
+                    x.client.write(out)
+                else:
+                    x.driver.begin_stream(self, out)
+                if scanner.token_seen and not x.first_token_s:
+                    x.first_token_s = self.last_s
+            if scanner.broken is not None:
+                x.driver.stream_broken(self, scanner.broken)
+            return
+        self._size += len(data)
+        if mode == Mode.WHOLE:
+            self._parts.append(data)
+            if self._size > x.driver.max_buffered_bytes:
+                self.mode = Mode.PASS
+                x.driver.begin_passing(self, self.body)
+                self._parts.clear()
+        elif mode == Mode.PASS:
+            if x.started:
+                x.bytes_out += len(data)
+                x.client.write(data)
+            else:
+                x.driver.begin_passing(self, data)
+        elif self._size <= MAX_HELD_BYTES:
+            self._parts.append(data)
+
+    def on_end(self) -> None:
+        """The framing says that the answer is complete."""
+        driver = self.exchange.driver
+        mode = self.mode
+        if mode == Mode.STREAM:
+            scanner = self.scanner
+            assert scanner is not None
+            out = scanner.finish()
+            if out:
+                if self.exchange.started:
+                    self.exchange.bytes_out += len(out)
+                    self.exchange.client.write(out)
+                else:
+                    driver.begin_stream(self, out)
+            if scanner.complete:
+                driver.stream_complete(self)
+            else:
+                driver.stream_broken(self, scanner.broken or "it ended without its end mark")
+        elif mode == Mode.WHOLE:
+            self._end_whole()
+        elif mode == Mode.PASS:
+            driver.passed(self)
+        else:
+            driver.refused(self)
+
+    def on_failed(self, error: UpstreamError) -> None:
+        """No more will come."""
+        self.exchange.driver.attempt_failed(self, error)
+
+    def _end_whole(self) -> None:
+        """Check a whole answer: a success must be one that a client can read."""
+        x = self.exchange
+        usage: Usage | None = None
+        if self.status == 200 and x.endpoint.dialect in _READS_USAGE:
+            body = self.body
+            usage = read_usage(x.endpoint.dialect, body)
+            if usage is MALFORMED and (not body or self._says_json()):
+                x.driver.attempt_failed(
+                    self, UpstreamError(Code.UPSTREAM_PROTOCOL, "the worker's answer is not valid json", retry=Retry.RESEND)
+                )
+                return
+            if usage is MALFORMED:
+                usage = None
+        x.driver.whole(self, usage)
+
+    def _says_json(self) -> bool:
+        for name, value in self.headers:
+            if name == b"content-type":
+                return b"json" in value.lower()
+        return True

@@ -1,0 +1,519 @@
+"""The driver: order of the phases, attempts, deadlines, cancellation. The only module that decides what follows from what.
+
+    begin -> parse -> admit -> (wait) -> route -> attempt -> ... -> account
+                                                 ^      |
+                                                 +------+  backoff, next worker; never after the first byte
+
+Everything here is a plain call on the event loop. A request waits in three places only, each a timer or a queue that the
+exchange can leave: for admission, for a worker's answer, and for a backoff.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from functools import partial
+
+from gateway.admission.admission import Ticket
+from gateway.config.model import GatewayConfig
+from gateway.errors import ClientError, Code, GatewayError, Retry, Source, UpstreamError
+from gateway.pipeline.account import account
+from gateway.pipeline.admit import admit
+from gateway.pipeline.context import Exchange
+from gateway.pipeline.parse import parse
+from gateway.pipeline.relay import Attempt, Mode
+from gateway.pipeline.retry import HedgeAllowance, RetryBudget, backoff_s
+from gateway.pipeline.route import next_worker, no_candidate, replan, route
+from gateway.pipeline.transform import asks_usage, body_for, head_for
+from gateway.protocol.error_body import error_body, error_event
+from gateway.protocol.usage import Usage
+from gateway.runtime import Runtime
+from gateway.workers.worker import Worker
+
+log = logging.getLogger(__name__)
+
+LINGER_S = 1.0
+"""Time that a worker may leave its connection open behind a stream's end mark before we hang up."""
+_NEUTRAL_STATUSES = (408, 429)
+"""Answers of a worker that is alive but has no room: retried, but no reason to stop asking it."""
+
+
+class Driver:
+    """Drives every exchange of one process. Made by the application with the runtime; closed by `close`."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self.rt = rt
+        self.active: set[Exchange] = set()
+        """Exchanges that are not over."""
+        self._rng = random.Random()
+        self.configure(rt.config)
+
+    def __repr__(self) -> str:
+        return f"<Driver {len(self.active)} active>"
+
+    def configure(self, config: GatewayConfig) -> None:
+        """Use new settings; exchanges under way see them with their next step."""
+        self.retry_statuses = frozenset(config.retry.statuses)
+        self.max_buffered_bytes = config.upstream.max_buffered_answer_bytes
+        self._retry = config.retry
+        self._hedge = config.hedge
+        self._timeouts = config.timeouts
+        self._write_timeout_s = config.server.write_timeout_s
+        self._budget = RetryBudget(config.retry)
+        self._hedges = HedgeAllowance(config.hedge.max_ratio)
+
+    # -- from the client's connection ---------------------------------------------------------------------------------
+
+    def begin(self, x: Exchange) -> None:
+        """Take a request whose body is complete."""
+        rt = self.rt
+        x.started_s = rt.time()
+        self.active.add(x)
+        error = parse(x, rt)
+        if error is not None:
+            self._fail(x, error)
+            return
+        outcome = admit(x, rt)
+        if outcome.__class__ is Ticket:
+            x.ticket = outcome  # type: ignore[assignment]
+            self._start(x)
+        elif isinstance(outcome, GatewayError):
+            self._fail(x, outcome)
+        else:
+            x.waiting = outcome  # type: ignore[assignment]
+
+    def waker(self, x: Exchange) -> Callable[[Ticket | GatewayError], None]:
+        """What the admission queue calls when the wait of an exchange is over."""
+        return partial(self.admitted, x)
+
+    def admitted(self, x: Exchange, outcome: Ticket | GatewayError) -> None:
+        """Go on after a wait in the admission queue."""
+        x.waiting = None
+        if isinstance(outcome, GatewayError):
+            self._fail(x, outcome)
+            return
+        x.ticket = outcome
+        self._start(x)
+
+    def client_gone(self, x: Exchange) -> None:
+        """Stop everything: nobody reads the answer any more."""
+        if x.over:
+            return
+        if not (x.streaming and x.attempts and x.attempts[0].scanner is not None and x.attempts[0].scanner.complete):
+            x.error = ClientError(Code.CLIENT_GONE, "the client closed the connection")
+            x.status = x.error.status
+        self._end(x)
+
+    def pause(self, x: Exchange) -> None:
+        """The client does not read: stop reading from the worker."""
+        x.paused_s = self.rt.time()
+        for attempt in x.attempts:
+            if attempt.call is not None:
+                attempt.call.pause()
+
+    def resume(self, x: Exchange) -> None:
+        """The client reads again."""
+        x.paused_s = 0.0
+        now_s = self.rt.time()
+        for attempt in x.attempts:
+            attempt.last_s = now_s
+            if attempt.call is not None:
+                attempt.call.resume()
+
+    # -- attempts -----------------------------------------------------------------------------------------------------
+
+    def _start(self, x: Exchange) -> None:
+        """Route an admitted request and send its first attempt."""
+        rt = self.rt
+        error = route(x, rt)
+        if error is not None:
+            self._fail(x, error)
+            return
+        pool = x.pool
+        assert pool is not None
+        facts = x.facts
+        key = (x.endpoint.path, facts.stream)
+        cells = pool.cells.get(key)
+        if cells is None:
+            cells = pool.cells[key] = rt.cells.model(pool.name, *key)
+        x.cells = cells
+        if rt.tracer is not None:
+            x.span = rt.tracer.start(x.traceparent, x.header(b"tracestate"), x.endpoint.dialect, facts.model, stream=facts.stream)
+        now_s = x.started_s
+        self._budget.request(now_s)
+        worker = next_worker(x)
+        if worker is None:
+            self._fail(x, no_candidate(pool, rt))
+            return
+        self._send(x, worker)
+        if self._hedge.enabled and not x.over:
+            self._hedges.request(now_s)
+            self._plan_hedge(x)
+
+    def _send(self, x: Exchange, worker: Worker, hedge: bool = False) -> None:
+        """Send an attempt to a worker whose breaker has let it through."""
+        rt = self.rt
+        x.attempt_count += 1
+        x.tried.append(worker.id)
+        asked = asks_usage(x, worker)
+        attempt = Attempt(x, worker, asked, hedge, rt.time)
+        body = body_for(x, asked)
+        worker.enter()
+        worker.cells.selections += 1
+        x.attempts.append(attempt)
+        assert x.pool is not None
+        x.pool.policy.chosen(x, worker)
+        try:
+            attempt.call = worker.http.send(head_for(x, worker, len(body), rt), body, attempt)
+        except UpstreamError as error:
+            self.attempt_failed(attempt, error)
+            return
+        if x.paused_s:
+            attempt.call.pause()
+
+    def attempt_failed(self, attempt: Attempt, error: UpstreamError) -> None:
+        """Hear that an attempt came to nothing, or broke off half-way."""
+        x = attempt.exchange
+        scanner = attempt.scanner
+        if scanner is not None and scanner.complete and x.started:
+            self.stream_complete(attempt)  # the worker hung up after its end mark: nothing is missing
+            return
+        self._leave(attempt)
+        self._blame(attempt, error)
+        if x.over:
+            return
+        if x.started:
+            self._break_off(x, attempt, error)
+        elif not x.attempts:
+            self._try_again(x, error)
+
+    def refused(self, attempt: Attempt) -> None:
+        """Hear that a worker answered with a status that is tried elsewhere."""
+        x = attempt.exchange
+        status = attempt.status
+        self._leave(attempt)
+        if status in (401, 403):
+            error = UpstreamError(Code.CREDENTIAL_FAILED, "the worker refused the gateway's own credential", retry=Retry.SAFE)
+            self._blame(attempt, error)
+        elif status == 429:
+            error = UpstreamError(Code.UPSTREAM_RATE_LIMITED, "the worker limits its rate", retry=Retry.SAFE)
+            self._count_error(attempt, error)
+            attempt.worker.breaker.release()
+        else:
+            error = UpstreamError(Code.UPSTREAM_FAILED, f"the worker answered {status}", retry=Retry.RESEND)
+            if status in _NEUTRAL_STATUSES:
+                self._count_error(attempt, error)
+                attempt.worker.breaker.release()
+            else:
+                self._blame(attempt, error)
+        if status not in (401, 403):
+            x.held = attempt
+        if not x.over and not x.attempts:
+            self._try_again(x, error)
+
+    def _try_again(self, x: Exchange, error: UpstreamError) -> None:
+        """Plan the next attempt, or give up."""
+        x.error = error
+        retry = self._retry
+        now_s = self.rt.time()
+        if x.attempt_count >= retry.max_attempts or error.retry is Retry.NEVER or (error.retry is Retry.RESEND and not retry.resend):
+            self._give_up(x, error)
+            return
+        if now_s - x.started_s >= self._timeouts.total_s or not self._budget.take(now_s):
+            self._give_up(x, error)
+            return
+        assert x.cells is not None
+        x.cells.retries += 1
+        x.resend_timer = self.rt.loop.call_later(backoff_s(retry, x.attempt_count, self._rng), self._resend, x)
+
+    def _resend(self, x: Exchange) -> None:
+        """Send the next attempt: to the next worker of the plan, or, when all have had theirs, to the best of a new one."""
+        x.resend_timer = None
+        if x.over:
+            return
+        worker = next_worker(x)
+        if worker is None:
+            replan(x)
+            worker = next_worker(x)
+        if worker is None:
+            assert x.pool is not None
+            self._give_up(x, no_candidate(x.pool, self.rt))
+            return
+        self._send(x, worker)
+
+    def _give_up(self, x: Exchange, error: GatewayError) -> None:
+        """Answer with what there is: a worker's own error answer where one came, else the gateway's."""
+        if x.cells is not None and x.attempt_count > 1:
+            x.cells.retries_exhausted += 1
+        held = x.held
+        if held is None:
+            self._fail(x, error)
+            return
+        x.error = error
+        x.worker = held.worker
+        x.status = held.status
+        head = held.head
+        if held.status in (429, 503) and b"\r\nretry-after: " not in b"\r\n" + head:
+            head += b"retry-after: 1\r\n"
+        self._respond(x, held.status, head + b"x-smg-error-code: " + str(error.code).encode() + b"\r\n", held.body)
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    def whole(self, attempt: Attempt, usage: Usage | None) -> None:
+        """Give the client a complete answer."""
+        x = attempt.exchange
+        self._leave(attempt)
+        self._praise(attempt)
+        self._win(attempt)
+        x.usage = usage
+        x.error = None
+        if attempt.status >= 400:
+            x.error = UpstreamError(Code.UPSTREAM_REJECTED, "the worker refused the request", source=Source.CLIENT, retry=Retry.NEVER)
+        self._respond(x, attempt.status, attempt.head, attempt.body)
+
+    def begin_stream(self, attempt: Attempt, first: bytes) -> None:
+        """Send the head and the first events: from here on the answer is this attempt's."""
+        x = attempt.exchange
+        self._win(attempt)
+        x.started = x.streaming = True
+        x.status = attempt.status
+        x.error = None
+        x.bytes_out += len(first)
+        x.client.start(attempt.status, attempt.head + b"x-request-id: " + x.request_id + b"\r\n", None)
+        x.client.write(first)
+
+    def stream_complete(self, attempt: Attempt) -> None:
+        """End a stream that is whole."""
+        x = attempt.exchange
+        self._leave(attempt)
+        self._praise(attempt)
+        scanner = attempt.scanner
+        assert scanner is not None
+        if not x.started:
+            self.begin_stream(attempt, b"")
+        x.usage = scanner.usage
+        x.events = scanner.events
+        x.client.finish(keep=True)
+        self._end(x)
+
+    def stream_broken(self, attempt: Attempt, why: str) -> None:
+        """A stream ended without its end mark, or holds what must not be forwarded."""
+        call = attempt.call
+        if call is not None:
+            call.cancel()
+        log.warning("stream of %s broken: %s", attempt.worker.url, why)
+        self.attempt_failed(attempt, UpstreamError(Code.STREAM_BROKEN, "the worker's stream broke off", retry=Retry.RESEND))
+
+    def begin_passing(self, attempt: Attempt, first: bytes) -> None:
+        """Pass on an answer that is too large to keep."""
+        x = attempt.exchange
+        self._win(attempt)
+        x.started = True
+        x.status = attempt.status
+        x.error = None
+        x.bytes_out += len(first)
+        x.client.start(attempt.status, attempt.head + b"x-request-id: " + x.request_id + b"\r\n", attempt.length)
+        x.client.write(first)
+
+    def passed(self, attempt: Attempt) -> None:
+        """End an answer that was passed on."""
+        x = attempt.exchange
+        if not x.started:
+            self.begin_passing(attempt, b"")
+        self._leave(attempt)
+        self._praise(attempt)
+        x.client.finish(keep=True)
+        self._end(x)
+
+    def _win(self, attempt: Attempt) -> None:
+        """This attempt's answer is the client's: cancel the other one."""
+        x = attempt.exchange
+        x.worker = attempt.worker
+        now_s = attempt.last_s
+        x.first_byte_s = now_s
+        if self._hedge.enabled:
+            assert x.pool is not None
+            x.pool.observe_first_byte(now_s - attempt.sent_s)
+            if x.hedge_timer is not None:
+                x.hedge_timer.cancel()
+                x.hedge_timer = None
+            if attempt.hedge:
+                attempt.worker.cells.hedges_won += 1
+            for other in [one for one in x.attempts if one is not attempt]:
+                self._cancel(other)
+
+    def _break_off(self, x: Exchange, attempt: Attempt, error: UpstreamError) -> None:
+        """Tell the client that an answer which has begun will not be finished."""
+        x.error = error
+        scanner = attempt.scanner
+        if x.streaming and scanner is not None:
+            attempt.worker.cells.streams_broken += 1
+            x.usage = scanner.usage
+            x.events = scanner.events
+            if not scanner.error_forwarded:
+                x.client.write(error_event(x.endpoint.dialect, error, x.request_id, scanner.sequence_number + 1))
+            x.client.finish(keep=False)
+        else:
+            x.client.abort()
+        self._end(x)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def _fail(self, x: Exchange, error: GatewayError) -> None:
+        """Answer with an error of the gateway, in the client's dialect."""
+        x.error = error
+        head = b"content-type: application/json\r\nx-smg-error-code: " + str(error.code).encode() + b"\r\n"
+        if error.retry_after_s is not None:
+            head += b"retry-after: %d\r\n" % max(1, -int(-error.retry_after_s // 1))
+        self._respond(x, error.status, head, error_body(x.endpoint.dialect, error, x.request_id))
+
+    def _respond(self, x: Exchange, status: int, head: bytes, body: bytes) -> None:
+        x.started = True
+        x.status = status
+        x.bytes_out += len(body)
+        x.client.respond(status, head + b"x-request-id: " + x.request_id + b"\r\n", body)
+        self._end(x)
+
+    def _end(self, x: Exchange) -> None:
+        """Let go of everything and account for it."""
+        if x.attempts:
+            for attempt in tuple(x.attempts):
+                if x.streaming and attempt.scanner is not None and attempt.worker is x.worker:
+                    x.usage = attempt.scanner.usage
+                    x.events = attempt.scanner.events
+                self._cancel(attempt)
+        if x.waiting is not None:
+            x.waiting.leave()
+            x.waiting = None
+        if x.resend_timer is not None:
+            x.resend_timer.cancel()
+            x.resend_timer = None
+        if x.hedge_timer is not None:
+            x.hedge_timer.cancel()
+            x.hedge_timer = None
+        self.active.discard(x)
+        account(x, self.rt)
+        x.client.release()
+
+    def _cancel(self, attempt: Attempt) -> None:
+        """End an attempt that nobody waits for any more; its worker is not to blame."""
+        self._leave(attempt)
+        attempt.worker.breaker.release()
+        if attempt.call is not None:
+            attempt.call.cancel()
+
+    def _leave(self, attempt: Attempt) -> None:
+        attempt.exchange.attempts.remove(attempt)
+        attempt.worker.leave()
+
+    def _praise(self, attempt: Attempt) -> None:
+        attempt.worker.cells.successes += 1
+        attempt.worker.breaker.success()
+        if attempt.exchange.span is not None:
+            attempt.exchange.span.attempt(attempt.worker.url, attempt.status, "")
+
+    def _blame(self, attempt: Attempt, error: UpstreamError) -> None:
+        """Count a failure against the worker, unless it is the gateway that had no room for the call."""
+        self._count_error(attempt, error)
+        worker = attempt.worker
+        if error.code is Code.OVERLOADED:
+            worker.breaker.release()
+            return
+        worker.cells.failures += 1
+        worker.breaker.failure()
+        if error.code is Code.CONNECT_FAILED:
+            self.rt.report_failure(worker.id)
+
+    def _count_error(self, attempt: Attempt, error: UpstreamError) -> None:
+        code = str(error.code)
+        errors = attempt.worker.cells.errors
+        errors[code] = errors.get(code, 0) + 1
+        if attempt.exchange.span is not None:
+            attempt.exchange.span.attempt(attempt.worker.url, attempt.status, code)
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def _plan_hedge(self, x: Exchange) -> None:
+        hedge = self._hedge
+        assert x.pool is not None
+        if len(x.pool.members) < 2:
+            return
+        quantile_s = x.pool.first_byte_quantile_s(hedge.quantile)
+        if quantile_s is not None:
+            delay_s = min(max(quantile_s, hedge.min_delay_s), hedge.max_delay_s)
+            x.hedge_timer = self.rt.loop.call_later(delay_s, self._send_hedge, x)
+
+    def _send_hedge(self, x: Exchange) -> None:
+        """Ask a second worker, if the first has not answered yet."""
+        x.hedge_timer = None
+        if x.over or x.started or len(x.attempts) != 1 or x.attempts[0].mode not in (Mode.NONE, Mode.STREAM):
+            return
+        if not self._hedges.take(self.rt.time()):
+            return
+        worker = next_worker(x)
+        if worker is None:
+            return
+        assert x.cells is not None
+        x.cells.hedges += 1
+        self._send(x, worker, hedge=True)
+
+    def tick(self, now_s: float) -> None:
+        """End what took too long; called ten times a second."""
+        for x in tuple(self.active):
+            if x.over:
+                continue
+            if now_s - x.started_s > self._timeouts.total_s:
+                self._overdue(x)
+            elif x.paused_s:
+                if now_s - x.paused_s > self._write_timeout_s:
+                    x.client.abort()
+                    self.client_gone(x)
+            elif x.attempts:
+                self._check(x, now_s)
+
+    def _check(self, x: Exchange, now_s: float) -> None:
+        """Apply the time limits of an attempt."""
+        limits = self._timeouts
+        for attempt in tuple(x.attempts):
+            waited_s = now_s - attempt.sent_s
+            if attempt.mode is Mode.NONE:
+                late = waited_s > limits.first_byte_s
+                text = "the worker did not begin to answer in time"
+            else:
+                scanner = attempt.scanner
+                if scanner is not None and scanner.complete and x.started and now_s - attempt.last_s > LINGER_S:
+                    if attempt.call is not None:
+                        attempt.call.cancel()
+                    self.stream_complete(attempt)
+                    continue
+                if scanner is not None and not scanner.token_seen and waited_s > limits.first_token_s:
+                    late, text = True, "the worker gave no token in time"
+                else:
+                    late, text = now_s - attempt.last_s > limits.idle_s, "the worker stopped sending"
+            if late:
+                if attempt.call is not None:
+                    attempt.call.cancel()
+                self.attempt_failed(attempt, UpstreamError(Code.UPSTREAM_TIMEOUT, text, retry=Retry.RESEND))
+
+    def _overdue(self, x: Exchange) -> None:
+        """End a request that has used up its whole time."""
+        error = GatewayError(Code.DEADLINE_EXCEEDED, "the request took longer than the gateway allows", retry=Retry.CLIENT)
+        if not x.started:
+            self._fail(x, error)
+            return
+        attempt = x.attempts[0]
+        if x.streaming and attempt.scanner is not None:
+            x.client.write(error_event(x.endpoint.dialect, error, x.request_id, attempt.scanner.sequence_number + 1))
+            x.client.finish(keep=False)
+        else:
+            x.client.abort()
+        x.error = error
+        self._end(x)
+
+    def close(self) -> None:
+        """End every exchange at once: the process stops."""
+        for x in tuple(self.active):
+            if not x.over:
+                x.client.abort()
+                self.client_gone(x)

@@ -1,0 +1,226 @@
+"""Runtime: everything in a serving process that outlives a request, opened and closed as one.
+
+It is a `processes.member.Member`: the leader tells it the configuration in two phases and the workers whenever they change.
+What requests read is plain attributes, replaced as a whole by `commit`, so that a request sees one configuration or the
+other and never a mixture within one phase.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from gateway.admission.admission import Admission
+from gateway.admission.keyring import Keyring
+from gateway.config.model import GatewayConfig
+from gateway.routing.engine import Router
+from gateway.shared.table import SharedTable
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.cells import EndpointCells, ProcessCells
+from gateway.telemetry.clock import wall_s
+from gateway.telemetry.snapshot import Snapshot, WorkerReading, take
+from gateway.workers.registry import Registry
+from gateway.workers.state import WorkerState
+
+if TYPE_CHECKING:
+    from gateway.telemetry.trace import Tracer
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.1
+"""How often time limits are looked at: a limit is kept to within this."""
+_BREAKER_TICKS = 3
+_SWEEP_TICKS = 10
+
+
+@dataclass(slots=True)
+class _Prepared:
+    version: int
+    config: GatewayConfig
+    keyring: Keyring
+    access_log: AccessLog | None
+    tracer: Tracer | None
+
+
+class Runtime:
+    """The services of one process. `async with` opens it; on leaving, all that it opened is closed, also after a failure."""
+
+    def __init__(self, config: GatewayConfig, table: SharedTable, loop: asyncio.AbstractEventLoop, endpoint_paths: tuple[str, ...]) -> None:
+        self.config = config
+        self.version = 0
+        """Version of the configuration in force; 0 before the first."""
+        self.table = table
+        self.loop = loop
+        self.time: Callable[[], float] = loop.time
+        self.started_unix_s = int(wall_s())
+        self.cells = ProcessCells()
+        self.endpoint_cells: dict[str, EndpointCells] = {path: self.cells.endpoint(path) for path in endpoint_paths}
+        self.registry = Registry(table, loop, breaker=config.breaker, upstream=config.upstream, timeouts=config.timeouts)
+        self.router = Router(self.registry.workers.values, config.routing, config.models, loop.time)
+        self.registry.on_change = self._availability_changed
+        self.keyring = Keyring(config.auth)
+        self.admission = Admission(config.admission, table, loop.time, loop)
+        self.access_log: AccessLog | None = None
+        self.tracer: Tracer | None = None
+        self.draining = False
+        self.on_tick: list[Callable[[float], None]] = []
+        """Called ten times a second with the monotonic time."""
+        self.on_sweep: list[Callable[[float], None]] = []
+        """Called once a second."""
+        self.on_configure: list[Callable[[GatewayConfig], None]] = []
+        """Called by `commit` with the new configuration; they must not fail."""
+        self.on_prepare: list[Callable[[GatewayConfig], None]] = []
+        """Called by `prepare`; they raise `ConfigError` where the new configuration cannot be used, and change nothing."""
+        self.on_drain: Callable[[], Awaitable[None]] | None = None
+        self.report_failure: Callable[[str], None] = _nobody
+        """Tells the fleet that a worker refused a connection."""
+        self._prepared: _Prepared | None = None
+        self._ticks = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._use(config)
+
+    def __repr__(self) -> str:
+        return f"<Runtime version={self.version} {len(self.registry.workers)} workers{' draining' if self.draining else ''}>"
+
+    async def __aenter__(self) -> Self:
+        self._timer = self.loop.call_later(TICK_S, self._tick)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.abort(0)
+        await self.registry.aclose()
+        if self.access_log is not None:
+            self.access_log.close()
+        if self.tracer is not None:
+            self.tracer.close()
+
+    # -- processes.member.Member --------------------------------------------------------------------------------------
+
+    async def prepare(self, version: int, config: GatewayConfig) -> None:
+        """Build what a version needs, beside what serves now."""
+        await self.abort(0)
+        for check in self.on_prepare:
+            check(config)
+        access_log = self.access_log
+        if (config.log != self.config.log or access_log is None) and config.log.access:
+            access_log = AccessLog(json_lines=config.log.json_lines)
+        elif not config.log.access:
+            access_log = None
+        tracer = self.tracer
+        if config.trace.enabled and (tracer is None or config.trace != self.config.trace):
+            from gateway.telemetry.trace import Tracer  # the extra is needed only where traces are wanted
+
+            tracer = Tracer(config.trace)
+        elif not config.trace.enabled:
+            tracer = None
+        self._prepared = _Prepared(version, config, Keyring(config.auth), access_log, tracer)
+
+    async def commit(self, version: int) -> None:
+        """Switch to the prepared version."""
+        new = self._prepared
+        if new is None or new.version != version:
+            log.error("version %d was never prepared here, still at %d", version, self.version)
+            return
+        self._prepared = None
+        old_log, old_tracer = self.access_log, self.tracer
+        config = new.config
+        self.registry.configure(config.breaker, config.upstream, config.timeouts)
+        self.router.configure(config.routing, config.models)
+        self.admission.reconfigure(config.admission)
+        self.keyring = new.keyring
+        self.access_log = new.access_log
+        self.tracer = new.tracer
+        self.config = config
+        self.version = version
+        self._use(config)
+        for listener in self.on_configure:
+            listener(config)
+        if old_log is not None and old_log is not new.access_log:
+            old_log.close()
+        if old_tracer is not None and old_tracer is not new.tracer:
+            old_tracer.close()
+
+    async def abort(self, version: int) -> None:
+        """Forget what was prepared."""
+        new, self._prepared = self._prepared, None
+        if new is None:
+            return
+        if new.access_log is not None and new.access_log is not self.access_log:
+            new.access_log.close()
+        if new.tracer is not None and new.tracer is not self.tracer:
+            new.tracer.close()
+
+    def states(self, states: tuple[WorkerState, ...]) -> None:
+        """Hear all workers there are."""
+        self.registry.update(states)
+
+    async def snapshot(self) -> Snapshot:
+        """Return the counts of this process."""
+        own = self.table.own
+        return take(
+            self.cells,
+            [
+                WorkerReading(
+                    id=worker.id,
+                    url=worker.url,
+                    models=tuple(info.name for info in worker.state.models),
+                    status=str(worker.state.status),
+                    engine=str(worker.state.engine),
+                    cells=worker.cells,
+                    in_flight=own[worker.slot],
+                    breaker=str(worker.breaker.state),
+                    open_connections=worker.http.open_connections,
+                )
+                for worker in self.registry.workers.values()
+            ],
+            access_log_dropped=self.access_log.dropped if self.access_log is not None else 0,
+        )
+
+    async def drain(self) -> None:
+        """Stop taking connections, return when the last request has ended or the drain time is over."""
+        self.draining = True
+        if self.config.server.drain_settle_s:
+            await asyncio.sleep(self.config.server.drain_settle_s)
+        if self.on_drain is not None:
+            await self.on_drain()
+
+    # -- within the process -------------------------------------------------------------------------------------------
+
+    def _use(self, config: GatewayConfig) -> None:
+        """Derive what the request path reads from a configuration."""
+        self.request_id_headers = {name.lower().encode(): rank for rank, name in enumerate(config.server.request_id_headers)}
+        self.forward_headers = frozenset(
+            name.encode() for name in (*config.upstream.forward_headers, config.routing.routing_key_header.lower())
+        )
+        self.tenant_header = config.auth.tenant_header.lower().encode() if config.auth.trust_tenant_header else b""
+        self.hands_credentials_on = not config.auth.keys
+        """Without keys of its own the gateway passes the client's credential to workers that it has none for."""
+
+    def _availability_changed(self) -> None:
+        self.router.refresh()
+
+    def _tick(self) -> None:
+        self._timer = self.loop.call_later(TICK_S, self._tick)
+        now_s = self.loop.time()
+        self._ticks += 1
+        try:
+            for call in self.on_tick:
+                call(now_s)
+            if self._ticks % _BREAKER_TICKS == 0:
+                self.registry.tick(now_s)
+                self.admission.tick(now_s)
+            if self._ticks % _SWEEP_TICKS == 0:
+                self.registry.sweep(now_s)
+                for call in self.on_sweep:
+                    call(now_s)
+        except Exception:  # a failed tick must not stop the clock of the whole process
+            log.exception("a periodic task failed")
+
+
+def _nobody(worker_id: str) -> None:
+    """Nobody listens yet."""

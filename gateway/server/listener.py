@@ -1,0 +1,122 @@
+"""A listening socket and the connections behind it: opened, swept, drained and closed as one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.server import ServerState
+
+from gateway.config.model import ServerConfig
+from gateway.pipeline.run import Driver
+from gateway.server.connection import Connection
+from gateway.telemetry.cells import ProcessCells
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+"""Connections that wait to be accepted; the kernel cuts it to net.core.somaxconn (4096 by default)."""
+
+
+class Listener:
+    """One listening socket of a process. Made by the application, used on its loop; `close` works in every state."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        driver: Driver,
+        limits: ServerConfig,
+        cells: ProcessCells,
+        loop: asyncio.AbstractEventLoop,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.driver = driver
+        self.limits = limits
+        self.cells = cells
+        self.loop = loop
+        self.tls = tls
+        self.closing = False
+        """Every answer from now on is its connection's last."""
+        self.server_state = ServerState()
+        self.uvicorn_config = uvicorn.Config(
+            app, http=Connection, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False, date_header=False
+        )
+        self.uvicorn_config.load()
+        self._server: asyncio.Server | None = None
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.address} [{len(self.server_state.connections)} connections{', closing' if self.closing else ''}]>"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that it listens on."""
+        if self._server is None or not self._server.sockets:
+            return self.limits.host, self.limits.port
+        name = self._server.sockets[0].getsockname()
+        return str(name[0]), int(name[1])
+
+    async def start(self, sock: socket.socket) -> None:
+        """Take connections from a bound socket, which it owns from here on."""
+        self._server = await self.loop.create_server(self._connection, sock=sock, ssl=self.tls, backlog=BACKLOG)
+
+    def sweep(self, now_s: float) -> None:
+        """End connections that idled or dawdled too long; called about every second."""
+        for connection in tuple(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.overdue(now_s)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take no more connections, let requests in flight end; say whether all did within the time."""
+        self.closing = True
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self.server_state.connections):
+            connection.shutdown()
+        deadline = self.loop.time() + timeout_s
+        while (self.server_state.connections or self.driver.active) and self.loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        return not self.driver.active
+
+    async def close(self) -> None:
+        """Close the socket and every connection now."""
+        self.closing = True
+        if self._server is not None:
+            self._server.close()
+        self.driver.close()
+        for connection in tuple(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+        for task in tuple(self.server_state.tasks):
+            task.cancel()
+        for _ in range(100):
+            if not self.server_state.connections and not self.server_state.tasks:
+                break
+            await asyncio.sleep(0)
+
+    def _connection(self) -> Connection:
+        return Connection(self)
+
+
+def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """Return a bound TCP socket, not yet listening.
+
+    Raises:
+        OSError: the address is not ours or taken.
+    """
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = infos[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
