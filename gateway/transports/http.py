@@ -17,12 +17,12 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import httptools
 
 from gateway.errors import Code, Retry, UpstreamError
+from gateway.transports.target import Target as Target
 
 MAX_HEAD_BYTES = 256 << 10
 """A worker's response head above this is a broken worker (curl: 300 KiB)."""
@@ -52,22 +52,6 @@ class Sink(Protocol):
     def on_failed(self, error: UpstreamError) -> None:
         """No more will come."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a worker listens, and how to reach it."""
-
-    host: str
-    port: int
-    tls: ssl.SSLContext | None = None
-    server_hostname: str | None = None
-
-    @property
-    def authority(self) -> bytes:
-        """The value of the `host` header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}".encode()
 
 
 class Call:
