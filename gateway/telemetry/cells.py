@@ -1,4 +1,4 @@
-"""Counters of the request path: plain slotted objects that cost one attribute write, read by `export.py` at scrape time.
+"""Counters of the request path: plain slotted objects that cost one attribute write, read by `snapshot.py` at scrape time.
 
 A cell belongs to one process and one event loop; nothing here locks. Label values are bounded by construction: endpoints
 are a fixed table, models are those of the registry, codes are `errors.Code`, workers leave with their worker.
@@ -12,6 +12,10 @@ DURATION_BOUNDS_S = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0,
 )  # fmt: skip
 """1 ms to 2 h, as smg's histograms, so that dashboards carry over."""
+
+MAX_MODEL_CELLS = 4096
+"""(model, endpoint, streaming) triples counted apart; models that come and go (LoRA adapters) beyond it count as `other`."""
+OTHER_MODELS = "other"
 
 
 class Histogram:
@@ -97,7 +101,9 @@ class WorkerCells:
 class ProcessCells:
     """Counts of one process that belong to no endpoint."""
 
-    __slots__ = ("admission", "connections_active", "connections_total", "endpoints", "framing_errors", "models", "rate_limited")
+    __slots__ = (
+        "admission", "connections_active", "connections_total", "endpoints", "framing_errors", "models", "queue_wait", "rate_limited",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.connections_active = 0
@@ -108,6 +114,8 @@ class ProcessCells:
         """What refused ("requests_per_minute", "tokens_per_minute") -> requests."""
         self.admission: dict[tuple[str, str], int] = {}
         """(priority class, "admitted" | "queued" | "queue_full" | "queue_timeout" | "left") -> requests."""
+        self.queue_wait: dict[str, Histogram] = {}
+        """Priority class -> seconds that requests waited in its queue, however the wait ended."""
         self.endpoints: dict[str, EndpointCells] = {}
         self.models: dict[tuple[str, str, bool], ModelCells] = {}
 
@@ -123,5 +131,14 @@ class ProcessCells:
         key = (model, endpoint, streaming)
         cells = self.models.get(key)
         if cells is None:
+            if len(self.models) >= MAX_MODEL_CELLS and model != OTHER_MODELS:
+                return self.model(OTHER_MODELS, endpoint, streaming)
             cells = self.models[key] = ModelCells(model, endpoint, streaming)
         return cells
+
+    def waited(self, priority: str, wait_s: float) -> None:
+        """Count the wait of a request in the queue of its priority class."""
+        histogram = self.queue_wait.get(priority)
+        if histogram is None:
+            histogram = self.queue_wait[priority] = Histogram()
+        histogram.observe(wait_s)
