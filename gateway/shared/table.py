@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable
 
 ITEM_BYTES = 8
 
@@ -29,12 +30,13 @@ class SharedTable:
         self._cells = memoryview(self._map).cast("q")
         self.own = self._cells[row * columns : (row + 1) * columns]
         """This process's row, indexed by column."""
+        self._rows = [self._cells[at * columns : (at + 1) * columns] for at in range(rows)]
+        self.total: Callable[[int], int] = _reader(self._rows, self._cells)
+        """Sum of a column over all processes. Asked once a candidate of each decision, so it is made for the number of rows."""
 
-    def total(self, column: int) -> int:
-        """Sum of a column over all processes."""
-        if self.rows == 1:
-            return self.own[column]
-        return sum(self._cells[column :: self.columns])
+    def at(self, row: int, column: int) -> int:
+        """One counter of one process."""
+        return self._cells[row * self.columns + column]
 
     def others(self, column: int) -> int:
         """Sum of a column over all other processes."""
@@ -47,8 +49,26 @@ class SharedTable:
             self._cells[column] = 0
 
     def close(self) -> None:
-        """Release the memory and the descriptor."""
+        """Release the memory and the descriptor; a counter read after it, also by a kept `total`, raises ValueError."""
+        for view in self._rows:
+            view.release()
         self.own.release()
         self._cells.release()
         self._map.close()
         os.close(self.fd)
+
+
+def _reader(rows: list[memoryview[int]], cells: memoryview[int]) -> Callable[[int], int]:
+    """The quickest sum of a column (64 reads through a property, CPython 3.11: 4.7 us of 1 row, 5.5 of 2, 7.3 of 4, 11.6 of 8)."""
+    columns = len(rows[0])
+    match rows:
+        case [one]:
+            return one.__getitem__
+        case [one, two]:
+            return lambda column: one[column] + two[column]
+        case [one, two, three]:
+            return lambda column: one[column] + two[column] + three[column]
+        case [one, two, three, four]:
+            return lambda column: one[column] + two[column] + three[column] + four[column]
+        case _:
+            return lambda column: sum(cells[column::columns])
