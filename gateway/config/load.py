@@ -162,8 +162,14 @@ def build(layers: _Layers, environ: Mapping[str, str]) -> GatewayConfig:
         places = ((shape.place(path), message) for path, message in mistakes(shape.config, environ))
         found += [Mistake(layers.origin(path), path, message) for path, message in places]
     if found or shape.config is None:
-        raise to_error(found)
+        raise to_error(sorted(found, key=_line))
     return shape.config
+
+
+def _line(mistake: Mistake) -> int:
+    """Sort by line; what a flag or a variable says comes first."""
+    line = mistake.origin.rpartition(":")[2]
+    return int(line) if line.isdecimal() else 0
 
 
 def _from_text(override: env.Override) -> Any:

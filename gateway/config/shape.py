@@ -15,11 +15,13 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.config.mask import MASK
 from gateway.config.mistake import Path
-from gateway.config.model import GatewayConfig
+from gateway.config.model import GatewayConfig, WorkerConfig
 
 _MAX_ROUNDS = 8
-_SECRET_KEYS = frozenset({"api_key"})
+_SECRET_KEYS = frozenset({"api_key", "sha256"})
+"""Keys whose value no mistake quotes; people do write the key itself where its hash belongs."""
 
 
 @dataclass(slots=True)
@@ -47,7 +49,7 @@ def check_shape(tree: dict[str, Any]) -> Shape:
         return Shape(GatewayConfig.model_validate(tree))
     except ValidationError as error:
         details = error.errors(include_url=False)
-    found = [(path, _say(detail, tree, path)) for detail in details for path in [_place(tree, detail)]]
+    found = _said(GatewayConfig, details, tree)
     rest = copy.deepcopy(tree)
     shape = Shape(None, found)
     for _ in range(_MAX_ROUNDS):
@@ -63,6 +65,24 @@ def check_shape(tree: dict[str, Any]) -> Shape:
         except ValidationError as error:
             details = error.errors(include_url=False)
     return shape
+
+
+def check_template(template: dict[str, object]) -> tuple[WorkerConfig | None, list[tuple[Path, str]]]:
+    """Check worker keys without a URL, as discovery gives them to every worker that it finds.
+
+    Returns:
+        A worker made of them, if they are right; and the mistakes, paths from the template on.
+    """
+    tree = {**template, "url": "http://template:1"}
+    found: list[tuple[Path, str]] = [(("url",), "is found by discovery; leave it out")] if "url" in template else []
+    try:
+        return WorkerConfig.model_validate(tree), found
+    except ValidationError as error:
+        return None, found + _said(WorkerConfig, error.errors(include_url=False), tree)
+
+
+def _said(root: type[BaseModel], details: list[ErrorDetails], tree: dict[str, Any]) -> list[tuple[Path, str]]:
+    return [(path, _say(root, detail, tree, path)) for detail in details for path in [_place(tree, detail)]]
 
 
 def _place(tree: Any, detail: ErrorDetails) -> Path:
@@ -99,13 +119,15 @@ def _without(node: Any, gone: set[Path], here: Path, place: Path, shape: Shape, 
     return node
 
 
-def _say(detail: ErrorDetails, tree: dict[str, Any], path: Path) -> str:
+def _say(root: type[BaseModel], detail: ErrorDetails, tree: dict[str, Any], path: Path) -> str:
     """Say what is wrong in the words of the house."""
     kind = detail["type"]
+    if detail["input"] == MASK:
+        return "is the mask that stands for a secret; write the secret itself"
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
-        return "unknown key" + _did_you_mean(path, tree)
+        return "unknown key" + _did_you_mean(root, path, tree)
     if kind == "union_tag_not_found":
         return "`kind` is missing: one of file, dns, kubernetes"
     if kind == "union_tag_invalid":
@@ -143,26 +165,31 @@ def _got(value: Any, path: Path) -> str:
     return f", not {text if len(text) <= 40 else text[:37] + '...'!r}"
 
 
-def _did_you_mean(path: Path, tree: dict[str, Any]) -> str:
-    known = _keys_at(path[:-1], tree)
+def _did_you_mean(root: type[BaseModel], path: Path, tree: dict[str, Any]) -> str:
+    known = _keys_at(root, path[:-1], tree)
     close = difflib.get_close_matches(str(path[-1]), known, n=1)
     if close:
         return f"; did you mean `{close[0]}`?"
     return f": one of {', '.join(sorted(known))}" if 0 < len(known) <= 12 else ""
 
 
-def _keys_at(path: Path, tree: Any) -> list[str]:
+def _keys_at(root: type[BaseModel], path: Path, tree: Any) -> list[str]:
     """Return the keys that the section at a path knows."""
-    kinds: list[Any] = [GatewayConfig]
+    kinds: list[Any] = [root]
     node = tree
     for step in path:
-        if isinstance(node, dict) or (isinstance(node, list) and isinstance(step, int)):
-            node = node[step]
+        node = _child(node, step)
         kinds = [below for kind in kinds for below in _below(kind, step)]
     models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
     if len(models) > 1 and isinstance(node, dict):
         models = [model for model in models if node.get("kind") in get_args(model.model_fields["kind"].annotation)]
     return [name for model in models for name in model.model_fields]
+
+
+def _child(node: Any, step: str | int) -> Any:
+    if isinstance(node, list):
+        return node[step] if isinstance(step, int) and step < len(node) else None
+    return node.get(step) if isinstance(node, dict) else None
 
 
 def _below(kind: Any, step: str | int) -> list[Any]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from gateway.config.compare import Change as Change
 from gateway.config.model import WorkerConfig
 from gateway.workers.state import WorkerState
 
@@ -25,15 +26,6 @@ class ConfigView(msgspec.Struct, frozen=True, kw_only=True):
     applied_s: float
     """Unix time at which it came into force."""
     config: dict[str, Any]
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One difference between two configurations, secrets masked."""
-
-    path: str
-    """Dotted path of the key, `routing.policy` or `workers[2].cost`."""
-    before: Any = None
-    after: Any = None
 
 
 class ApplyResult(msgspec.Struct, frozen=True, kw_only=True):
