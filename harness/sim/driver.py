@@ -35,6 +35,11 @@ class Driver:
         self._due_s = 0.0
         self._closed = False
 
+    @property
+    def jobs(self) -> int:
+        """Jobs in flight, batch and queue together."""
+        return len({id(job) for job, _ in self._owners.values()})
+
     def submit(self, job: Job) -> None:
         """Queue all answers of a job; its callbacks are called from the loop."""
         now_s = self._loop.time()

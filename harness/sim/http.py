@@ -118,8 +118,8 @@ class Exchange:
         self.connection.write(head(status, headers, self._close_line() + f"{chunk_header}: chunked\r\n"))
 
     def chunk(self, data: bytes) -> None:
-        """Send one chunk."""
-        if not self.over:
+        """Send one chunk; an empty one would end the answer and is not sent."""
+        if data and not self.over:
             self.connection.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def end(self) -> None:

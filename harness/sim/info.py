@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,8 +20,8 @@ def models(settings: SimSettings) -> dict[str, Any]:
     """Return `/v1/models` in the engine's own fields; adapters name their parent."""
     created = int(time.time())
     cards: list[dict[str, Any]] = []
-    for name in (settings.model, *settings.loras):
-        parent = None if name == settings.model else settings.model
+    for name in settings.names:
+        parent = settings.model if name in settings.loras else None
         card: dict[str, Any] = {"id": name, "object": "model", "created": created}
         match settings.flavour:
             case "vllm":
@@ -38,7 +39,7 @@ def models(settings: SimSettings) -> dict[str, Any]:
 
 def _permission(name: str, created: int) -> dict[str, Any]:
     return {
-        "id": f"modelperm-{abs(hash(name)) & 0xFFFFFFFFFFFFFFFF:016x}",
+        "id": f"modelperm-{zlib.crc32(name.encode()):016x}",
         "object": "model_permission",
         "created": created,
         "allow_create_engine": False,
@@ -53,14 +54,22 @@ def _permission(name: str, created: int) -> dict[str, Any]:
     }
 
 
-def orca(driver: Driver, style: str) -> str | None:
-    """Return the value of `endpoint-load-metrics` in the style asked for (`json` or `text`), None for an unknown one."""
-    waiting, usage = float(len(driver.scheduler.waiting)), kv_usage(driver.scheduler)
+def orca(settings: SimSettings, driver: Driver, style: str) -> str | None:
+    """Return the value of `endpoint-load-metrics` in the style asked for (`json` or `text`), None for an unknown one.
+
+    The names are the engine's own: vLLM's, or those of Triton in front of TensorRT-LLM.
+    """
+    scheduler = driver.scheduler
+    if settings.flavour == "vllm":
+        named: dict[str, float] = {"num_requests_waiting": float(len(scheduler.waiting)), "kv_cache_usage_perc": kv_usage(scheduler)}
+    else:
+        named = {"kv_cache_utilization": kv_usage(scheduler), "max_token_capacity": settings.kv_tokens}
     match style.strip().lower():
         case "json":
-            return f'JSON {{"named_metrics": {{"num_requests_waiting": {waiting}, "kv_cache_usage_perc": {usage}}}}}'
+            pairs = ", ".join(f'"{name}": {value}' for name, value in named.items())
+            return f'JSON {{"named_metrics": {{{pairs}}}}}'
         case "text":
-            return f"TEXT named_metrics.num_requests_waiting={waiting}, named_metrics.kv_cache_usage_perc={usage}"
+            return "TEXT " + ", ".join(f"named_metrics.{name}={value}" for name, value in named.items())
         case _:
             return None
 

@@ -12,13 +12,15 @@ from harness.sim.scheduler import Sequence
 
 
 class Api(StrEnum):
-    """The generating routes."""
+    """The routes that compute something."""
 
     CHAT = "chat"
     COMPLETIONS = "completions"
     MESSAGES = "messages"
     RESPONSES = "responses"
     GENERATE = "generate"
+    POOL = "pool"
+    """Embeddings and scores: a prefill without an answer of its own."""
 
 
 class Part(IntEnum):

@@ -42,7 +42,7 @@ def read(api: Api, body: dict[str, Any]) -> Plan:
             return _messages(body)
         case Api.RESPONSES:
             return _responses(body)
-        case Api.COMPLETIONS:
+        case Api.COMPLETIONS | Api.POOL:
             return _plain(_prompts(body, "prompt"), _schema(body))
         case Api.GENERATE:
             found = _prompts(body, "text") if body.get("text") is not None else _prompts(body, "input_ids")

@@ -17,8 +17,9 @@ from harness.sim.job import Answer, Job
 class StreamCodec(Protocol):
     """How an engine writes a job as server-sent events; every returned item is one event, framed."""
 
-    done: bytes
-    """The end mark, empty where the dialect has none."""
+    @property
+    def done(self) -> bytes:
+        """The end mark, asked for once, after `tail`."""
 
     def head(self) -> list[bytes]:
         """Return the events before the first token."""
@@ -61,6 +62,7 @@ class StreamReply:
         self._begun = False
         self._made = False
         self._stalled = False
+        self._marked = fault is None or fault.kind is not Kind.NO_DONE
         job.on_token = self.on_token
         job.on_over = self.on_over
         exchange.on_writable = self._pump
@@ -76,7 +78,7 @@ class StreamReply:
     def on_over(self) -> None:
         """All tokens are made: add the end."""
         self._out.extend(self._codec.tail())
-        if self._codec.done and (self._fault is None or self._fault.kind is not Kind.NO_DONE):
+        if self._marked:
             self._out.append(self._codec.done)
         self._made = True
         self._pump()
@@ -158,5 +160,9 @@ class WholeReply:
                 self._engine.later(0.02, exchange, exchange.reset)
             case Kind.CRASH:
                 self._engine.crash()
+            case Kind.STALL:
+                if fault is not None and fault.delay_s:
+                    whole = [("content-length", str(len(body))), *headers]
+                    self._engine.later(fault.delay_s, exchange, lambda: exchange.respond(status, whole, body))
             case _:
                 exchange.respond(status, [("content-length", str(len(body))), *headers], body)

@@ -61,6 +61,18 @@ def build(settings: SimSettings, api: Api, body: dict[str, Any], request_id: str
     return job
 
 
+def served(settings: SimSettings, body: dict[str, Any]) -> None:
+    """Check the model name as the engine does: vLLM knows its names, the others answer to any.
+
+    Raises:
+        Refusal: when the engine would answer 404.
+    """
+    model = body.get("model")
+    if settings.flavour == "vllm" and model is not None and not (isinstance(model, str) and settings.knows(model)):
+        message = f"The model `{model}` does not exist. Valid aliases: {', '.join(settings.names)}."
+        raise Refusal(404, "NotFoundError", message, "model")
+
+
 def _model(settings: SimSettings, api: Api, body: dict[str, Any]) -> str:
     model = body.get("model")
     if model is None:
@@ -69,9 +81,7 @@ def _model(settings: SimSettings, api: Api, body: dict[str, Any]) -> str:
         return settings.model
     if not isinstance(model, str):
         raise Refusal.invalid("model", "Input should be a valid string")
-    if settings.flavour == "vllm" and not settings.knows(model):
-        names = ", ".join((settings.model, *settings.loras))
-        raise Refusal(404, "NotFoundError", f"The model `{model}` does not exist. Valid aliases: {names}.", "model")
+    served(settings, body)
     return model
 
 
@@ -86,7 +96,7 @@ def _limit(settings: SimSettings, api: Api, body: dict[str, Any]) -> int | None:
         case Api.GENERATE:
             name = "max_new_tokens"
             value = (body.get("sampling_params") or {}).get(name, 128)
-        case Api.COMPLETIONS:
+        case Api.COMPLETIONS | Api.POOL:
             name = "max_tokens"
             value = body.get(name, 16)
         case Api.MESSAGES:
@@ -204,8 +214,7 @@ def _call_tokens(calls: tuple[Tool, ...]) -> list[Token]:
     for place, tool in enumerate(calls):
         said.append(Token(Part.CALL, tool.name, place))
         arguments = schema.instance(tool.schema if tool.schema else {"type": "object", "properties": {}})
-        for piece in tokens.pieces(orjson.dumps(arguments).decode()):
-            said.append(Token(Part.ARGUMENTS, piece, place))
+        said.extend(Token(Part.ARGUMENTS, piece, place) for piece in tokens.pieces(orjson.dumps(arguments).decode()))
     return said
 
 

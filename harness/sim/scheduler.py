@@ -37,6 +37,8 @@ class Sequence:
     """Tokens of `prompt + output` whose KV is there."""
     cached: int = 0
     """Prompt tokens that the prefix cache gave."""
+    cacheable: int = 0
+    """Prompt tokens in whole blocks."""
     produced: int = 0
     target: int = 0
     """Tokens to compute before the next one is made: the prompt, or all so far after a preemption."""
@@ -73,6 +75,8 @@ class Counters:
     aborted: int = 0
     finished: int = 0
     last_step_s: float = 0.0
+    last_step_tokens: int = 0
+    """Tokens that the last step gave."""
 
 
 class Scheduler:
@@ -97,6 +101,7 @@ class Scheduler:
         sequence.arrived_s = now_s
         sequence.target = len(sequence.prompt)
         sequence.hashes = chain(sequence.prompt, self._settings.block_size, sequence.salt)
+        sequence.cacheable = len(sequence.hashes) * self._settings.block_size
         self.waiting.append(sequence)
 
     def abort(self, sequence: Sequence) -> None:
@@ -169,6 +174,7 @@ class Scheduler:
             counters.generated_tokens += 1
             if sequence.produced >= len(sequence.output):
                 self._complete(sequence)
+        counters.last_step_tokens = len(emitted)
         return emitted
 
     def _admit(self, sequence: Sequence, now_s: float) -> bool:

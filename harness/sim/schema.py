@@ -1,7 +1,8 @@
 """A small valid instance of a JSON schema, for structured output and tool arguments.
 
-Knows `$ref` into the same document, `const`, `enum`, `anyOf`/`oneOf`/`allOf`, `type` and the usual limits (`required`, `minItems`,
-`minLength`, `maxLength`, `minimum`, `maximum`, exclusive ones, `multipleOf`, `format`). A `pattern` is met only where a plain word meets it.
+Knows `$ref` into the same document, `const`, `enum`, `anyOf`/`oneOf`/`allOf`, `type` and the usual limits (`required`,
+`minItems`, `minLength`, `maxLength`, `minimum`, `maximum`, exclusive ones, `multipleOf`, `format`). A `pattern` is met only
+where a plain word meets it.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ class SimSettings:
     """Whose HTTP surface is spoken: vLLM 0.32, SGLang 0.5.23 or TensorRT-LLM's `trtllm-serve`."""
     model: str = "sim-model"
     """Name of the served model."""
+    aliases: tuple[str, ...] = ()
+    """Further names of the same model, each listed by `/v1/models` (vLLM's `--served-model-name` takes several)."""
     loras: tuple[str, ...] = ()
     """Names of LoRA adapters, listed by `/v1/models` with the model as parent."""
     tasks: tuple[Task, ...] = TASKS
@@ -73,5 +75,10 @@ class SimSettings:
             raise ValueError("kv_tokens must hold at least one block")
 
     def knows(self, model: str) -> bool:
-        """Tell whether a model name is served here: the model or one of its adapters."""
-        return model == self.model or model in self.loras
+        """Tell whether a model name is served here: the model's, an alias or an adapter."""
+        return model == self.model or model in self.aliases or model in self.loras
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that are served here, the model's first."""
+        return (self.model, *self.aliases, *self.loras)

@@ -11,13 +11,14 @@ import random
 from harness.sim import tokens
 
 ECHO = "echo:"
-WORDS = (
+VOCABULARY = (
     "the a of to and in that it is for as with on by this from at or an be are was not have which you one all were when we "
     "there can more if out so up said what its about into than them only other time new some could these two may first then "
     "any like now such our over even most after also many must through years where much your way down should because long "
     "each just state people those good very make world still see own work men day get here between both life being under "
     "three never know same last another while us off might great go come since against right came take used himself few"
-).split()
+)
+WORDS = tuple(VOCABULARY.split())
 
 
 def opening(flavour: str) -> str:

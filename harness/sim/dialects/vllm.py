@@ -110,8 +110,7 @@ def chat_whole(job: Job) -> dict[str, Any]:
 def created_cache_tokens(job: Job) -> int:
     """Return the prompt tokens that later requests will find cached: whole blocks that were not cached before."""
     sequence = job.answers[0].sequence
-    blocks = len(sequence.hashes)
-    return max(0, len(sequence.prompt) // (len(sequence.prompt) // blocks or 1) - sequence.cached) if blocks else 0
+    return max(0, sequence.cacheable - sequence.cached)
 
 
 def usage_of(job: Job) -> dict[str, Any]:
