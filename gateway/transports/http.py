@@ -14,297 +14,27 @@ call moves to another connection once, unseen by its sink. Time limits other tha
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import socket
 import ssl
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Protocol
-
-import httptools
 
 from gateway.errors import Code, Retry, UpstreamError
+from gateway.transports.call import Call as Call
+from gateway.transports.call import Headers as Headers
+from gateway.transports.call import Sink as Sink
+from gateway.transports.connection import Connection
 from gateway.transports.target import Target as Target
 
-MAX_HEAD_BYTES = 256 << 10
-"""A worker's response head above this is a broken worker (curl: 300 KiB)."""
-MAX_DRAIN_BYTES = 64 << 10
-"""An unwanted answer of at most this size is read to its end, so that its connection can be used again."""
-STALE_S = 1.0
-"""A reused connection lost within this time after the write, with no byte received, lost the keep-alive race."""
-
-Headers = list[tuple[bytes, bytes]]
-
-
-class Sink(Protocol):
-    """Who hears an answer. All calls come on the event loop; after `on_end` or `on_failed` none comes."""
-
-    def on_head(self, status: int, headers: Headers, length: int | None) -> None:
-        """The head; header names are lower case; `length` is the content-length, None where the body is chunked or runs to the end."""
-        ...
-
-    def on_data(self, data: bytes) -> None:
-        """A piece of the body, transfer coding removed."""
-        ...
-
-    def on_end(self) -> None:
-        """The answer is complete as far as its framing can tell."""
-        ...
-
-    def on_failed(self, error: UpstreamError) -> None:
-        """No more will come."""
-        ...
-
-
-class Call:
-    """One request on its way; made by `HttpPool.send`, ended by its sink's last callback or by `cancel`."""
-
-    __slots__ = ("_connection", "_pool", "body", "head", "moved", "paused", "sink")
-
-    def __init__(self, pool: HttpPool, head: bytes, body: bytes, sink: Sink) -> None:
-        self._pool = pool
-        self._connection: _Connection | None = None
-        self.head = head
-        self.body = body
-        self.sink = sink
-        self.moved = False
-        self.paused = False
-
-    @property
-    def connected(self) -> bool:
-        """Whether the request has been written to a connection."""
-        return self._connection is not None
-
-    def cancel(self) -> None:
-        """Stop caring: the connection is closed, so that the worker notices; no callback follows."""
-        connection = self._connection
-        if connection is not None:
-            self._connection = None
-            connection.abandon()
-        else:
-            self._pool.forget(self)
-
-    def discard(self) -> None:
-        """Read the rest of the answer without telling anyone, so that the connection can be used again if it is short."""
-        connection = self._connection
-        if connection is not None:
-            self._connection = None
-            connection.discard()
-        else:
-            self._pool.forget(self)
-
-    def pause(self) -> None:
-        """Stop reading from the worker: our client does not read."""
-        self.paused = True
-        if self._connection is not None:
-            self._connection.pause()
-
-    def resume(self) -> None:
-        """Read on."""
-        self.paused = False
-        if self._connection is not None:
-            self._connection.resume()
-
-    def bind(self, connection: _Connection | None) -> None:
-        """Say which connection serves this call (the pool's business)."""
-        self._connection = connection
-
-
-class _Connection(asyncio.Protocol):
-    """One connection to a worker; serves one call at a time."""
-
-    __slots__ = (
-        "_call", "_close_after", "_head_bytes", "_head_done", "_headers", "_interim", "_length", "_parser", "_pool",
-        "_reading_paused", "_sent_at", "_skip", "_transport", "_until_close", "got_bytes", "idle_since", "served",
-    )  # fmt: skip
-
-    def __init__(self, pool: HttpPool) -> None:
-        self._pool = pool
-        self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
-        self._call: Call | None = None
-        self._headers: Headers = []
-        self._length: int | None = None
-        self._head_done = False
-        self._head_bytes = 0
-        self._interim = False
-        self._until_close = False
-        self._close_after = False
-        self._reading_paused = False
-        self._sent_at = 0.0
-        self._skip = -1
-        """Bytes that a discarded answer may still have; -1 where none is discarded."""
-        self.got_bytes = False
-        self.served = 0
-        self.idle_since = 0.0
-
-    # -- for the pool -------------------------------------------------------------------------------------------------
-
-    def start(self, call: Call) -> None:
-        """Write a call's request; the connection must be idle and open."""
-        self._call = call
-        call.bind(self)
-        self._headers = []
-        self._length = None
-        self._head_done = self.got_bytes = self._until_close = self._close_after = False
-        self._head_bytes = 0
-        self._sent_at = self._pool.loop.time()
-        self.served += 1
-        transport = self._transport
-        assert transport is not None
-        if len(call.body) <= 65_536:
-            transport.write(call.head + call.body)
-        else:
-            transport.write(call.head)
-            transport.write(call.body)
-        if call.paused:
-            self.pause()
-
-    def close(self) -> None:
-        """Close, telling the call in flight nothing."""
-        self._call = None
-        self._skip = -1
-        if self._transport is not None:
-            self._transport.abort()
-
-    # -- for the call -------------------------------------------------------------------------------------------------
-
-    def abandon(self) -> None:
-        self.close()
-
-    def discard(self) -> None:
-        self._call = None
-        self._skip = MAX_DRAIN_BYTES
-        if self._reading_paused:
-            self.resume()
-        if self._until_close or (self._length is not None and self._length > MAX_DRAIN_BYTES):
-            self.close()
-
-    def pause(self) -> None:
-        if not self._reading_paused and self._transport is not None and not self._transport.is_closing():
-            self._reading_paused = True
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if self._reading_paused and self._transport is not None:
-            self._reading_paused = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
-
-    # -- asyncio ------------------------------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        if self._call is None and self._skip < 0:
-            self.close()  # bytes that nobody asked for: the stream cannot be trusted any more
-            return
-        self.got_bytes = True
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(UpstreamError(Code.UPSTREAM_PROTOCOL, "the worker's answer is not valid http"))
-            return
-        if not self._head_done and self._call is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._fail(UpstreamError(Code.UPSTREAM_PROTOCOL, "the worker's response head is too large"))
-
-    def eof_received(self) -> bool:
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        pool, call = self._pool, self._call
-        self._transport = None
-        self._call = None
-        if call is not None:
-            call.bind(None)
-            if self._head_done and self._until_close and exc is None:
-                pool.gone(self)
-                call.sink.on_end()
-                return
-            if self.served > 1 and not self.got_bytes and not call.moved and pool.loop.time() - self._sent_at < STALE_S:
-                call.moved = True
-                pool.gone(self)
-                pool.resend(call)
-                return
-            pool.gone(self)
-            if self.got_bytes:
-                call.sink.on_failed(UpstreamError(Code.UPSTREAM_FAILED, "the worker broke off its answer"))
-            else:
-                call.sink.on_failed(UpstreamError(Code.UPSTREAM_FAILED, "the worker closed the connection without an answer"))
-            return
-        pool.gone(self)
-
-    # -- httptools ----------------------------------------------------------------------------------------------------
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        parser = self._parser
-        status = parser.get_status_code()
-        if status < 200:
-            self._interim = True
-            self._headers = []
-            return
-        self._head_done = True
-        length: int | None = None
-        framed = status in (204, 304)
-        for name, value in self._headers:
-            if name == b"content-length":
-                length = int(value) if value.isdigit() else None
-                framed = True
-            elif name == b"transfer-encoding":
-                framed = True
-        self._length = length
-        self._until_close = not framed
-        self._close_after = self._until_close or not parser.should_keep_alive()
-        if self._call is not None:
-            self._call.sink.on_head(status, self._headers, length)
-
-    def on_body(self, body: bytes) -> None:
-        if self._call is not None:
-            self._call.sink.on_data(body)
-        elif self._skip >= 0:
-            self._skip -= len(body)
-            if self._skip < 0:
-                self.close()
-
-    def on_message_complete(self) -> None:
-        if self._interim:
-            self._interim = False
-            return
-        call, self._call = self._call, None
-        if call is None and self._skip < 0:
-            return
-        self._skip = -1
-        if call is not None:
-            call.bind(None)
-        if self._reading_paused:
-            self.resume()
-        if self._close_after:
-            if self._transport is not None:
-                self._transport.close()
-        else:
-            self._pool.release(self)
-        if call is not None:
-            call.sink.on_end()
-
-    def _fail(self, error: UpstreamError) -> None:
-        call, self._call = self._call, None
-        self._skip = -1
-        if call is not None:
-            call.bind(None)
-        if self._transport is not None:
-            self._transport.abort()
-        if call is not None:
-            call.sink.on_failed(error)
+DRAIN_S = 2.0
+"""Time that a discarded answer may take to its end before its connection is closed."""
 
 
 class HttpPool:
     """The connections of one process to one worker. Made and closed by the worker registry; used on one event loop.
 
-    At most `max_connections` are open; further calls wait in order, at most `max_waiting` of them.
+    At most `max_connections` are open; where no more may be opened further calls wait in order, at most `max_waiting` of them.
     """
 
     def __init__(
@@ -324,15 +54,18 @@ class HttpPool:
         self.connect_s = connect_s
         self.keep_alive_s = keep_alive_s
         self.closed = False
-        self._idle: deque[_Connection] = deque()
-        self._open: set[_Connection] = set()
+        self._idle: dict[Connection, None] = {}
+        """Ordered by when they became idle; the youngest is used first."""
+        self._draining: set[Connection] = set()
+        self._open: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
-        self._waiting: deque[Call] = deque()
+        self._waiting: OrderedDict[Call, None] = OrderedDict()
+        self._all_gone: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
         return (
             f"<HttpPool {self.target.host}:{self.target.port} open={len(self._open)} idle={len(self._idle)} "
-            f"connecting={len(self._connecting)} waiting={len(self._waiting)}>"
+            f"connecting={len(self._connecting)} waiting={len(self._waiting)}{' closed' if self.closed else ''}>"
         )
 
     @property
@@ -344,124 +77,186 @@ class HttpPool:
         """Send a request; its answer, or its failure, comes to `sink`, never before this returns.
 
         Raises:
-            UpstreamError: `overloaded`, where too many calls wait for a connection already.
+            UpstreamError: `overloaded`, where too many calls wait for a connection already; `connect_failed`, where the pool is
+                closed. Nothing was sent, and the sink hears nothing.
         """
         call = Call(self, head, body, sink)
-        if self._idle:
-            self._idle.pop().start(call)
-        else:
-            if len(self._waiting) >= self.max_waiting:
-                raise UpstreamError(Code.OVERLOADED, "too many requests wait for a connection to the worker", retry=Retry.SAFE)
-            self._waiting.append(call)
-            self._connect_more()
+        idle = self._idle
+        while idle:
+            connection = idle.popitem()[0]
+            if connection.usable:
+                connection.start(call)
+                return call
+        if self.closed:
+            raise _removed(call)
+        if len(self._waiting) - len(self._connecting) >= self.max_waiting and not self._may_connect():
+            raise UpstreamError(Code.OVERLOADED, "too many requests wait for a connection to the worker", retry=Retry.SAFE)
+        self._waiting[call] = None
+        self._connect_more()
         return call
 
-    def resend(self, call: Call) -> None:
-        """Take back a call whose connection was closed under it before a byte came."""
-        if self.closed:
-            call.sink.on_failed(UpstreamError(Code.CONNECT_FAILED, "the worker was removed", retry=Retry.SAFE))
-            return
-        if self._idle:
-            # The others that idled as long are as stale: a fresh connection tells more than another guess.
-            for connection in tuple(self._idle):
-                connection.close()
-            self._idle.clear()
-        self._waiting.appendleft(call)
-        self._connect_more()
-
-    def forget(self, call: Call) -> None:
-        """Drop a call that waits."""
-        if call in self._waiting:
-            self._waiting.remove(call)
-
-    def release(self, connection: _Connection) -> None:
-        """Take back a connection whose answer is complete."""
-        if self.closed:
+    def sweep(self, now_s: float) -> None:
+        """Close connections that idled for `keep_alive_s` or drain for too long; called about every second."""
+        overdue = []
+        for connection in self._idle:
+            if now_s - connection.idle_since_s <= self.keep_alive_s:
+                break
+            overdue.append(connection)
+        for connection in overdue:
+            del self._idle[connection]
             connection.close()
-        elif self._waiting:
-            connection.start(self._waiting.popleft())
-        else:
-            connection.idle_since = self.loop.time()
-            self._idle.append(connection)
-
-    def gone(self, connection: _Connection) -> None:
-        """Hear that a connection is closed."""
-        self._open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-        if self._waiting:
-            self._connect_more()
-
-    def sweep(self, now: float) -> None:
-        """Close connections that idled for `keep_alive_s`; called about every second."""
-        idle = self._idle
-        while idle and now - idle[0].idle_since > self.keep_alive_s:
-            idle.popleft().close()
+        if self._draining:
+            for connection in [one for one in self._draining if now_s > one.drain_until_s]:
+                self._draining.discard(connection)
+                connection.close()
 
     def close(self) -> None:
         """Close idle connections and fail waiting calls; calls in flight go on, and their connections close after them."""
         self.closed = True
-        for connection in tuple(self._idle):
+        for task in self._connecting:
+            task.cancel()
+        for connection in (*self._idle, *self._draining):
             connection.close()
         self._idle.clear()
-        self._fail_waiting(UpstreamError(Code.CONNECT_FAILED, "the worker was removed", retry=Retry.SAFE))
+        self._draining.clear()
+        while self._waiting:
+            call = self._waiting.popitem(last=False)[0]
+            call.sink.on_failed(_removed(call))
 
     async def aclose(self) -> None:
-        """Close everything, calls in flight included, and wait for connects under way to be cancelled."""
+        """Close everything, failing calls in flight, and wait until the sockets are closed."""
         self.close()
         for connection in tuple(self._open):
+            connection.break_off(UpstreamError(Code.UPSTREAM_FAILED, "the connection to the worker was closed by the gateway"))
+        pending: set[asyncio.Future[None]] = set(self._connecting)
+        if self._open:
+            self._all_gone = self.loop.create_future()
+            pending.add(self._all_gone)
+        if pending:
+            await asyncio.wait(pending, timeout=5.0)
+
+    # -- for calls and connections ------------------------------------------------------------------------------------
+
+    def forget(self, call: Call) -> None:
+        """Drop a call that waits."""
+        self._waiting.pop(call, None)
+
+    def resend(self, call: Call) -> None:
+        """Take back a call whose connection was closed under it before a byte came, for a connection that is not stale."""
+        if self.closed:
+            call.sink.on_failed(_removed(call))
+            return
+        self._waiting[call] = None
+        self._waiting.move_to_end(call, last=False)
+        if self._idle and not self._may_connect():
+            self._idle.popitem()[0].close()  # room for a fresh one, once it is gone
+        self._connect_more()
+
+    def release(self, connection: Connection) -> None:
+        """Take back a connection whose answer is complete, or a new one."""
+        if self._draining:
+            self._draining.discard(connection)
+        if self.closed or len(self._open) > self.max_connections:
             connection.close()
-        connecting = tuple(self._connecting)
-        for task in connecting:
-            task.cancel()
-        if connecting:
-            await asyncio.wait(connecting, timeout=5.0)
+        elif self._waiting:
+            connection.start(self._waiting.popitem(last=False)[0])
+        else:
+            connection.idle_since_s = self.loop.time()
+            self._idle[connection] = None
+
+    def drain(self, connection: Connection) -> None:
+        """Watch a connection that reads a discarded answer to its end."""
+        connection.drain_until_s = self.loop.time() + DRAIN_S
+        self._draining.add(connection)
+
+    def not_idle(self, connection: Connection) -> None:
+        """Hear that a connection is about to close, so that no call is written to it."""
+        self._idle.pop(connection, None)
+
+    def gone(self, connection: Connection) -> None:
+        """Hear that a connection is closed."""
+        self._open.discard(connection)
+        self._draining.discard(connection)
+        self._idle.pop(connection, None)
+        if self._waiting:
+            self._connect_more()
+        if self._all_gone is not None and not self._open and not self._all_gone.done():
+            self._all_gone.set_result(None)
+
+    # -- connecting ---------------------------------------------------------------------------------------------------
+
+    def _may_connect(self) -> bool:
+        return not self.closed and len(self._open) + len(self._connecting) < self.max_connections
 
     def _connect_more(self) -> None:
-        while (
-            not self.closed
-            and len(self._connecting) < len(self._waiting)
-            and len(self._open) + len(self._connecting) < self.max_connections
-        ):
+        while len(self._connecting) < len(self._waiting) and self._may_connect():
             # A connection, not a request, is worth a task; the pool owns it and cancels it.
             task = self.loop.create_task(self._connect())
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
 
     async def _connect(self) -> None:
-        target = self.target
-        failure: str | None = None
-        connection: _Connection | None = None
+        failure = "the worker refuses connections"
+        connection: Connection | None = None
         try:
-            async with asyncio.timeout(self.connect_s):
-                _, connection = await self.loop.create_connection(
-                    self._new_connection, target.host, target.port, ssl=target.tls, server_hostname=target.server_hostname
-                )
+            connection = await self._open_connection()
         except TimeoutError:
             failure = "connecting to the worker took too long"
         except ssl.SSLError:
             failure = "the tls handshake with the worker failed"
-        except OSError:
-            failure = "the worker refuses connections"
-        if task := asyncio.current_task():
+        except socket.gaierror:
+            failure = "the worker's host name cannot be resolved"
+        except (OSError, ValueError):  # ValueError: a name that cannot be encoded
+            pass
+        if (task := asyncio.current_task()) is not None:
             self._connecting.discard(task)
-        if connection is None:
-            # Whoever waits longest learns it; the rest have their own connects under way, or are told by the next.
-            if self._waiting and len(self._connecting) < len(self._waiting):
-                call = self._waiting.popleft()
-                call.sink.on_failed(UpstreamError(Code.CONNECT_FAILED, failure or "the worker refuses connections", retry=Retry.SAFE))
-            self._connect_more()
+        if connection is not None and connection.usable:
+            self._open.add(connection)
+            self.release(connection)
             return
-        self._open.add(connection)
-        self.release(connection)
+        # Whoever waits longest learns it; the rest have their own connects under way, or are told by the next.
+        if len(self._connecting) < len(self._waiting):
+            call = self._waiting.popitem(last=False)[0]
+            call.sink.on_failed(UpstreamError(Code.CONNECT_FAILED, failure, retry=_retry(call)))
+        self._connect_more()
 
-    def _new_connection(self) -> _Connection:
-        return _Connection(self)
+    async def _open_connection(self) -> Connection:
+        """Connect to the first address that answers; each has its share of the time that is left, so that one dead is not all."""
+        target, loop = self.target, self.loop
+        hostname = (target.server_hostname or target.host) if target.tls is not None else None
+        until_s = loop.time() + self.connect_s
+        async with asyncio.timeout(self.connect_s):
+            addresses = await self._addresses()
+        failure: OSError | None = None
+        for position, address in enumerate(addresses):
+            share_s = max(0.0, until_s - loop.time()) / (len(addresses) - position)
+            try:
+                async with asyncio.timeout(share_s):
+                    _, connection = await loop.create_connection(
+                        lambda: Connection(self), address, target.port, ssl=target.tls, server_hostname=hostname
+                    )
+                    return connection
+            except OSError as cause:  # a TimeoutError too
+                failure = cause
+        raise failure or OSError("no address")
 
-    def _fail_waiting(self, error: UpstreamError) -> None:
-        waiting, self._waiting = self._waiting, deque()
-        for call in waiting:
-            call.sink.on_failed(error)
+    async def _addresses(self) -> list[str]:
+        host = self.target.host
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            found = await self.loop.getaddrinfo(host, self.target.port, type=socket.SOCK_STREAM)
+            return list(dict.fromkeys(str(info[4][0]) for info in found))
+        return [host]
+
+
+def _retry(call: Call) -> Retry:
+    """Whether a call that has no connection may go to another worker: a moved one may have been processed in part."""
+    return Retry.RESEND if call.moved else Retry.SAFE
+
+
+def _removed(call: Call) -> UpstreamError:
+    return UpstreamError(Code.CONNECT_FAILED, "the worker was removed", retry=_retry(call))
 
 
 PoolFactory = Callable[[Target], HttpPool]

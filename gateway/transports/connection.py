@@ -1,0 +1,280 @@
+"""One HTTP/1.1 connection to a worker: writes a request, reads its answer strictly, says when it can be used again.
+
+What ends a connection instead of trusting it further: bytes that httptools refuses (both lengths, two lengths, bare line ends,
+folded lines), a transfer coding other than chunked, a status below 100 or a switch of protocol, bytes behind an answer, an
+answer that came before the request was written, a head or trailer section without end.
+
+An answer that was complete before its connection proved bad stands; one that was not has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import httptools
+
+from gateway.errors import Code, Source, UpstreamError
+from gateway.transports.call import Call, Headers
+
+if TYPE_CHECKING:
+    from gateway.transports.http import HttpPool
+
+MAX_HEAD_BYTES = 256 << 10
+"""Bytes without a byte of body: a head, interim answers or trailers above this are a broken worker's (curl: 300 KiB)."""
+MAX_DRAIN_BYTES = 64 << 10
+"""An unwanted answer of at most this size is read to its end, so that its connection can be used again."""
+STALE_S = 1.0
+"""A reused connection lost within this time after the write, with no byte received, lost the keep-alive race."""
+ONE_WRITE_BYTES = 64 << 10
+"""Up to this size head and body are put together: one copy is cheaper than a second write."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection to a worker; serves one call at a time. Made by `HttpPool`, over with `connection_lost`."""
+
+    __slots__ = (
+        "_call", "_close_after", "_done", "_head_done", "_headers", "_heard_body", "_interim", "_length", "_parser", "_pool",
+        "_reading_paused", "_sent_at_s", "_silent_bytes", "_skip_bytes", "_transport", "_until_close", "drain_until_s", "got_bytes",
+        "idle_since_s", "served",
+    )  # fmt: skip
+
+    def __init__(self, pool: HttpPool) -> None:
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._call: Call | None = None
+        self._headers: Headers = []
+        self._length: int | None = None
+        self._head_done = False
+        self._done = False
+        """The answer's last byte was parsed."""
+        self._heard_body = False
+        self._silent_bytes = 0
+        """Bytes of this answer that came in pieces without a byte of body."""
+        self._interim = False
+        self._until_close = False
+        self._close_after = False
+        self._reading_paused = False
+        self._sent_at_s = 0.0
+        self._skip_bytes = -1
+        """Bytes that a discarded answer may still have; -1 where none is discarded."""
+        self.drain_until_s = 0.0
+        self.got_bytes = False
+        self.served = 0
+        self.idle_since_s = 0.0
+
+    def __repr__(self) -> str:
+        if not self.usable:
+            state = "closed"
+        elif self._call is not None:
+            state = "answering" if self._head_done else "waiting for an answer"
+        else:
+            state = "draining" if self._skip_bytes >= 0 else "idle"
+        return f"<Connection {state} served={self.served}{' paused' if self._reading_paused else ''}>"
+
+    # -- for the pool and the call ------------------------------------------------------------------------------------
+
+    @property
+    def usable(self) -> bool:
+        """Open, as far as we know."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def start(self, call: Call) -> None:
+        """Write a call's request; the connection must be idle and open."""
+        self._call = call
+        call.connection = self
+        self._headers = []
+        self._length = None
+        self._head_done = self._done = self.got_bytes = self._until_close = self._close_after = False
+        self._silent_bytes = 0
+        self._sent_at_s = self._pool.loop.time()
+        self.served += 1
+        transport = self._transport
+        assert transport is not None
+        if len(call.body) <= ONE_WRITE_BYTES:
+            transport.write(call.head + call.body)
+        else:
+            transport.write(call.head)
+            transport.write(call.body)
+        if call.paused:
+            self.pause()
+
+    def close(self) -> None:
+        """Close, telling the call in flight nothing."""
+        self._call = None
+        self._skip_bytes = -1
+        if self._transport is not None:
+            self._transport.abort()
+
+    def break_off(self, error: UpstreamError) -> None:
+        """Close, and tell the call in flight why."""
+        call = self._call
+        self.close()
+        if call is not None:
+            call.connection = None
+            call.sink.on_failed(error)
+
+    def discard(self) -> None:
+        """Read the answer to its end for nobody, if it is short and comes soon; else close."""
+        self._call = None
+        self._skip_bytes = MAX_DRAIN_BYTES
+        if self._reading_paused:
+            self.resume()
+        if not self._drains():
+            self.close()
+        else:
+            self._pool.drain(self)
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        if not self._reading_paused and self._transport is not None and not self._transport.is_closing():
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._reading_paused and self._transport is not None:
+            self._reading_paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    # -- asyncio ------------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if self._call is None and self._skip_bytes < 0:
+            self.close()  # bytes that nobody asked for: the stream cannot be trusted any more
+            return
+        self.got_bytes = True
+        self._heard_body = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as cause:
+            # A sink raised: our mistake, not the worker's. The call ends all the same, exactly once.
+            self._pool.loop.call_exception_handler(
+                {"message": "the reader of a worker's answer failed", "exception": cause.__context__ or cause, "protocol": self}
+            )
+            self.break_off(UpstreamError(Code.INTERNAL, "the gateway could not read the worker's answer", source=Source.GATEWAY))
+            return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self._done:
+                self.break_off(UpstreamError(Code.UPSTREAM_PROTOCOL, "the worker's answer is not valid http"))
+                return
+            self._close_after = True
+        if self._done:
+            self._complete()
+        elif not self._heard_body:
+            self._silent_bytes += len(data)
+            if self._silent_bytes > MAX_HEAD_BYTES:
+                self.break_off(UpstreamError(Code.UPSTREAM_PROTOCOL, "the worker's response head is too large"))
+
+    def eof_received(self) -> bool:
+        self._pool.not_idle(self)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        pool, call = self._pool, self._call
+        self._transport = None
+        self._call = None
+        self._skip_bytes = -1
+        del self._parser  # it holds this protocol: no cycle is left for the collector
+        pool.gone(self)
+        if call is None:
+            return
+        call.connection = None
+        if self._head_done and self._until_close and exc is None:
+            call.sink.on_end()
+        elif self.served > 1 and not self.got_bytes and not call.moved and pool.loop.time() - self._sent_at_s < STALE_S:
+            call.moved = True
+            pool.resend(call)
+        elif self.got_bytes:
+            call.sink.on_failed(UpstreamError(Code.UPSTREAM_FAILED, "the worker broke off its answer"))
+        else:
+            call.sink.on_failed(UpstreamError(Code.UPSTREAM_FAILED, "the worker closed the connection without an answer"))
+
+    # -- httptools ----------------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._done:
+            self._close_after = True  # a second answer in the same piece, to a question that was not asked
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._head_done:  # else a trailer, which nobody here merges into a head that is gone
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._head_done:
+            return
+        parser = self._parser
+        status = parser.get_status_code()
+        if status < 200:
+            self._interim = True
+            self._headers = []
+            if status < 100:
+                self.break_off(UpstreamError(Code.UPSTREAM_PROTOCOL, "the worker's answer has no valid status"))
+            return
+        self._head_done = True
+        length: int | None = None
+        framed = False
+        for name, value in self._headers:
+            if name == b"content-length":
+                length = int(value)  # httptools has seen to it that there is one, of digits
+                framed = True
+            elif name == b"transfer-encoding":
+                if framed or value.strip().lower() != b"chunked":
+                    self.break_off(UpstreamError(Code.UPSTREAM_PROTOCOL, "the worker's answer has a transfer coding other than chunked"))
+                    return
+                framed = True
+        if status == 204 or status == 304:
+            length = 0
+            framed = True
+        self._length = length
+        self._until_close = not framed
+        self._close_after = not framed or not parser.should_keep_alive()
+        if self._call is not None:
+            self._call.sink.on_head(status, self._headers, length)
+        elif self._skip_bytes >= 0 and not self._drains():
+            self.close()
+
+    def on_body(self, body: bytes) -> None:
+        self._heard_body = True
+        if self._call is not None:
+            if not self._done:
+                self._call.sink.on_data(body)
+        elif self._skip_bytes >= 0:
+            self._skip_bytes -= len(body)
+            if self._skip_bytes < 0:
+                self.close()
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._interim = False
+        else:
+            self._done = True
+
+    # -- private ------------------------------------------------------------------------------------------------------
+
+    def _drains(self) -> bool:
+        """Whether a discarded answer is worth reading to its end, as far as is known of it."""
+        return not self._until_close and (self._length is None or self._length <= MAX_DRAIN_BYTES)
+
+    def _complete(self) -> None:
+        """End the call, and give the connection back unless it is spoilt."""
+        call, self._call = self._call, None
+        transport = self._transport
+        if (call is None and self._skip_bytes < 0) or transport is None:
+            return  # cancelled meanwhile, and closed
+        self._skip_bytes = -1
+        if call is not None:
+            call.connection = None
+        if self._reading_paused:
+            self.resume()
+        if self._close_after or transport.get_write_buffer_size():
+            transport.abort()
+        else:
+            self._pool.release(self)
+        if call is not None:
+            call.sink.on_end()
