@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -193,7 +194,7 @@ class App:
                 self._send(exchange, fault, 200, content_type, body)
                 return
             # SGLang mounts its exporter as an application of its own: other header case, chunked.
-            self._engine.answered(200)
+            self._answered(exchange, 200, 0)
             exchange.start(200, [("Content-Type", content_type), *self._plain, MARK], self._codecs.chunk_header)
             exchange.chunk(body)
             exchange.end()
@@ -240,7 +241,7 @@ class App:
         job = requests.build(self._settings, api, self._body(exchange), exchange.request.header(b"x-request-id"))
         exchange.on_gone = functools.partial(self._engine.gone, job)
         if job.stream:
-            self._engine.answered(200)
+            self._answered(exchange, 200, 0)
             exchange.start(200, self._headers(exchange, EVENTS), self._codecs.chunk_header)
             StreamReply(self._engine, exchange, job, self._codecs.stream[api](job), fault)
         else:
@@ -326,10 +327,14 @@ class App:
     def _send(
         self, exchange: Exchange, fault: Fault | None, status: int, content_type: str | None, body: bytes, more: Headers | None = None
     ) -> None:
-        self._engine.answered(status)
-        self._record.answer(exchange.request.method, exchange.request.path, status, len(body))
+        self._answered(exchange, status, len(body))
         headers = self._headers(exchange, content_type)
         WholeReply(self._engine, exchange, fault).send(status, headers + more if more else headers, body)
+
+    def _answered(self, exchange: Exchange, status: int, size_bytes: int) -> None:
+        self._engine.answered(status)
+        request = exchange.request
+        self._record.answer(request.method, request.path, status, size_bytes, time.monotonic() - exchange.arrived_s)
 
     def _headers(self, exchange: Exchange, content_type: str | None) -> Headers:
         headers: Headers = [] if content_type is None else [("content-type", content_type)]

@@ -28,6 +28,8 @@ class Driver:
         """Called with every job that ended well, for metrics."""
         self.on_emission: Callable[[Sequence, float], None] | None = None
         """Called for every token with its sequence and the time since the token before."""
+        self.on_step: Callable[[int], None] | None = None
+        """Called after every step with the tokens that went through it."""
         self._loop = loop
         self._owners: dict[Sequence, tuple[Job, Answer]] = {}
         self._timer: asyncio.Handle | None = None
@@ -99,6 +101,8 @@ class Driver:
             return
         self._step = None
         now_s = self._loop.time()
+        if self.on_step is not None:
+            self.on_step(step.prompt_tokens + len(step.decoding))
         for sequence in self.scheduler.finish(step, now_s):
             owner = self._owners.get(sequence)
             if owner is None:

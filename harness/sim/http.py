@@ -81,7 +81,7 @@ class Host(Protocol):
 class Exchange:
     """One request and its answer on a connection."""
 
-    __slots__ = ("_chunk_case", "connection", "on_gone", "on_writable", "over", "request", "started", "status")
+    __slots__ = ("arrived_s", "connection", "on_gone", "on_writable", "over", "request", "started", "status")
 
     def __init__(self, connection: Connection, request: Request) -> None:
         self.connection = connection
@@ -93,7 +93,7 @@ class Exchange:
         """Called once if the client leaves before the answer is over."""
         self.on_writable: Callable[[], None] | None = None
         """Called when a slow client takes bytes again."""
-        self._chunk_case = "transfer-encoding"
+        self.arrived_s = time.monotonic()
 
     @property
     def writable(self) -> bool:

@@ -40,6 +40,8 @@ class Sequence:
     cacheable: int = 0
     """Prompt tokens in whole blocks."""
     produced: int = 0
+    preempted: int = 0
+    """Times that its blocks were taken from it."""
     target: int = 0
     """Tokens to compute before the next one is made: the prompt, or all so far after a preemption."""
     running: bool = False
@@ -74,6 +76,8 @@ class Counters:
     preemptions: int = 0
     aborted: int = 0
     finished: int = 0
+    busy_s: float = 0.0
+    """Time of all steps together."""
     last_step_s: float = 0.0
     last_step_tokens: int = 0
     """Tokens that the last step gave."""
@@ -154,6 +158,7 @@ class Scheduler:
         counters = self.counters
         counters.steps += 1
         counters.last_step_s = step.duration_s
+        counters.busy_s += step.duration_s
         counters.computed_tokens += step.prompt_tokens + len(step.decoding)
         emitted: list[Sequence] = []
         for sequence, chunk in step.prefilling:
@@ -216,6 +221,7 @@ class Scheduler:
         tokens = sequence.prompt + sequence.output[: sequence.produced]
         sequence.target = len(tokens)
         sequence.hashes = chain(tokens, self._settings.block_size, sequence.salt)
+        sequence.preempted += 1
         self.waiting.appendleft(sequence)
         self.counters.preemptions += 1
 
