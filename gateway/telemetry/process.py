@@ -28,10 +28,6 @@ class ProcessReading(msgspec.Struct, kw_only=True, frozen=True):
     open_fds: int = 0
     cpu_s: float = 0.0
     """Processor time, user and system together."""
-    access_log_dropped: int = 0
-    """Access log lines that were dropped because the sink did not keep up."""
-    spans_dropped: int = 0
-    """Spans that were dropped because the collector did not keep up."""
 
 
 class ProcessProbe:
@@ -43,7 +39,7 @@ class ProcessProbe:
         self._started_s = wall_s()
         self._page_bytes = resource.getpagesize()
 
-    def read(self, *, access_log_dropped: int = 0, spans_dropped: int = 0) -> ProcessReading:
+    def read(self) -> ProcessReading:
         """Return what the system says of this process; a few files of `/proc`, well under a millisecond."""
         return ProcessReading(
             index=self.index,
@@ -52,8 +48,6 @@ class ProcessProbe:
             memory_bytes=self._memory_bytes(),
             open_fds=_open_fds(),
             cpu_s=time.process_time(),
-            access_log_dropped=access_log_dropped,
-            spans_dropped=spans_dropped,
         )
 
     def _memory_bytes(self) -> int:

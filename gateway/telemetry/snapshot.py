@@ -39,8 +39,8 @@ class WorkerReading(msgspec.Struct, kw_only=True):
     in_flight: int = 0
     """Requests that this process has in flight on it (its own row of the shared table, not the total)."""
     breaker: str = "closed"
-    connections: int = 0
-    """Open connections of this process to it."""
+    open_connections: int = 0
+    """Of this process to it."""
 
 
 class HistogramCounts(msgspec.Struct):
@@ -99,7 +99,7 @@ class WorkerCounts(msgspec.Struct, kw_only=True):
     engine: str = ""
     in_flight: int = 0
     breaker: str = "closed"
-    connections: int = 0
+    open_connections: int = 0
     selections: int = 0
     successes: int = 0
     failures: int = 0
@@ -126,7 +126,9 @@ class Snapshot(msgspec.Struct, kw_only=True):
     queue_depth: dict[str, int] = {}
     """Priority class -> requests that wait in its queue."""
     access_log_dropped: int = 0
+    """Access log lines that were dropped because the sink did not keep up."""
     spans_dropped: int = 0
+    """Spans that were dropped because the collector did not keep up."""
     rate_limited: dict[str, int] = {}
     admission: list[tuple[str, str, int]] = []
     """(priority class, outcome, requests)."""
@@ -153,6 +155,8 @@ def take(
     in_flight: int = 0,
     queued: int = 0,
     queue_depth: dict[str, int] | None = None,
+    access_log_dropped: int = 0,
+    spans_dropped: int = 0,
 ) -> Snapshot:
     """Copy the counts of this process; call it on the event loop that writes the cells.
 
@@ -163,6 +167,8 @@ def take(
         in_flight: Requests admitted and not over (`CONCURRENCY` in its own row of the shared table).
         queued: Requests that wait for admission (`QUEUED`).
         queue_depth: The same by priority class, where the admission tells.
+        access_log_dropped: `AccessLog.dropped`.
+        spans_dropped: `Tracer.dropped`.
     """
     return Snapshot(
         processes=[] if process is None else [process],
@@ -172,8 +178,8 @@ def take(
         in_flight=in_flight,
         queued=queued,
         queue_depth=dict(queue_depth or {}),
-        access_log_dropped=0 if process is None else process.access_log_dropped,
-        spans_dropped=0 if process is None else process.spans_dropped,
+        access_log_dropped=access_log_dropped,
+        spans_dropped=spans_dropped,
         rate_limited=dict(cells.rate_limited),
         admission=[(priority, outcome, count) for (priority, outcome), count in cells.admission.items()],
         queue_wait={priority: _histogram(histogram) for priority, histogram in cells.queue_wait.items()},
@@ -208,7 +214,7 @@ def merge(snapshots: Iterable[Snapshot], base: Snapshot | None = None) -> Snapsh
         for model in part.models:
             _add_model(models, model)
         for worker in part.workers:
-            _add_worker(workers, worker)
+            add_worker(workers, worker)
     whole.admission = [(*key, count) for key, count in admission.items()]
     whole.endpoints = list(endpoints.values())
     whole.models = list(models.values())
@@ -245,9 +251,15 @@ class Ledger:
 
     def merged(self, worker_ids: Collection[str] | None = None) -> Snapshot:
         """Return the whole; workers of processes that ended are dropped unless they are among `worker_ids`."""
-        if worker_ids is not None and self._base.workers:
-            self._base.workers = [worker for worker in self._base.workers if worker.id in worker_ids]
-        return merge(self._last.values(), self._base)
+        return merge(self.parts(worker_ids))
+
+    def parts(self, worker_ids: Collection[str] | None = None) -> list[Snapshot]:
+        """Return what `merged` adds up, for a thread to do it in; nobody changes these snapshots any more."""
+        base = self._base
+        if worker_ids is not None and base.workers:
+            kept = [worker for worker in base.workers if worker.id in worker_ids]
+            base = self._base = msgspec.structs.replace(base, workers=kept)
+        return [base, *self._last.values()]
 
 
 _SUMMED = (
@@ -257,7 +269,7 @@ _MODEL_SUMMED = (
     "requests", "retries", "retries_exhausted", "hedges", "prompt_tokens", "completion_tokens", "cached_tokens", "usage_missing",
 )  # fmt: skip
 _MODEL_HISTOGRAMS = ("duration", "ttft", "tpot", "generation")
-_WORKER_SUMMED = ("in_flight", "connections", "selections", "successes", "failures", "streams_broken", "hedges_won")
+_WORKER_SUMMED = ("in_flight", "open_connections", "selections", "successes", "failures", "streams_broken", "hedges_won")
 
 
 def _histogram(cells: Histogram) -> HistogramCounts:
@@ -304,7 +316,7 @@ def _worker(reading: WorkerReading) -> WorkerCounts:
         engine=str(reading.engine),
         in_flight=reading.in_flight,
         breaker=str(reading.breaker),
-        connections=reading.connections,
+        open_connections=reading.open_connections,
         selections=cells.selections,
         successes=cells.successes,
         failures=cells.failures,
@@ -352,7 +364,8 @@ def _add_model(into: dict[tuple[str, str, bool], ModelCounts], more: ModelCounts
     _add_counts(mine.errors, more.errors)
 
 
-def _add_worker(into: dict[str, WorkerCounts], more: WorkerCounts) -> None:
+def add_worker(into: dict[str, WorkerCounts], more: WorkerCounts) -> None:
+    """Add the counts of a worker to those under its id."""
     mine = into.get(more.id)
     if mine is None:
         mine = into[more.id] = WorkerCounts(
@@ -381,7 +394,7 @@ def _identity(snapshot: Snapshot) -> tuple[tuple[int, float], ...]:
 def _without_gauges(snapshot: Snapshot) -> Snapshot:
     """The counters of a process that no longer runs."""
     workers = [
-        msgspec.structs.replace(worker, in_flight=0, connections=0, breaker=BREAKER_STATES[0], status=WORKER_STATUSES[0])
+        msgspec.structs.replace(worker, in_flight=0, open_connections=0, breaker=BREAKER_STATES[0], status=WORKER_STATUSES[0])
         for worker in snapshot.workers
     ]
     return msgspec.structs.replace(snapshot, processes=[], connections_active=0, in_flight=0, queued=0, queue_depth={}, workers=workers)
