@@ -32,7 +32,7 @@ class Unreachable(SmgError):
 class SmgApiError(SmgError):
     """The gateway answered with an error."""
 
-    def __init__(self, status: int, code: str, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, status: int, code: str, message: str, retry_after_s: float | None = None, problems: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.status = status
         """HTTP status; 200 for an error inside a stream."""
@@ -40,6 +40,8 @@ class SmgApiError(SmgError):
         """The gateway's error code (`worker_not_found`); `http_STATUS` where the answer has none."""
         self.message = message
         self.retry_after_s = retry_after_s
+        self.problems = problems
+        """Every mistake, where the gateway refused a configuration."""
 
     def __repr__(self) -> str:
         return f"<SmgApiError {self.status} {self.code}: {self.message}>"
@@ -72,6 +74,12 @@ def read_error(value: Any) -> tuple[str, str]:
     code = error.get("code") or error.get("type") or ""
     message = error.get("message") or ""
     return str(code), str(message)[:MAX_MESSAGE]
+
+
+def _problems(value: Any) -> tuple[str, ...]:
+    error = value.get("error") if isinstance(value, dict) else None
+    problems = error.get("problems") if isinstance(error, dict) else None
+    return tuple(str(problem)[:MAX_MESSAGE] for problem in problems) if isinstance(problems, list) else ()
 
 
 def _seconds(text: str | None) -> float | None:

@@ -1,0 +1,111 @@
+"""The root of `smgctl`: mounts commands and groups, and maps errors to exit codes.
+
+0 ok, 1 a check failed or the gateway refused, 2 usage or configuration, 3 no gateway answered; 70 is a defect of `smgctl`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from smgctl import config, serve, status, worker
+from smgctl.context import ExitCode, SmgContext
+from smgctl.options import examples
+from smgctl.output import Output
+
+DEFECT = 70
+"""EX_SOFTWARE of sysexits.h."""
+
+_CONFIGURATION_CODES = frozenset({"config_invalid", "unauthenticated", "forbidden"})
+"""Error codes of the gateway that mean: what you gave me is wrong."""
+
+app = typer.Typer(
+    name="smgctl",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "smgctl serve --worker-url http://127.0.0.1:8000   start a gateway before one engine",
+        "smgctl worker list   see the workers of a running gateway",
+        "smgctl config check smg.yaml   find every mistake in a configuration",
+    ),
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        Output().line(f"smgctl {version('smgctl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """Run and operate an inference gateway for fleets of LLM engines."""
+
+
+app.command("serve", epilog=serve.EPILOG)(serve.serve)
+app.command("status", epilog=status.EPILOG)(status.status)
+app.add_typer(worker.app)
+app.add_typer(config.app)
+
+
+def run(args: Sequence[str], context: SmgContext | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code.
+    """
+    context = context if context is not None else SmgContext()
+    try:
+        typer.main.get_command(app).main(args=list(args), prog_name="smgctl", obj=context)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as error:
+        return explain(error, context.out)
+    return ExitCode.OK
+
+
+def explain(error: Exception, out: Output) -> int:
+    """Say what went wrong, and return the exit code for it."""
+    from gateway.errors import ConfigError
+    from gateway.sdk.errors import SmgApiError, Unreachable
+
+    match error:
+        case ConfigError(problems=problems) if problems:
+            for problem in problems:
+                out.problem(problem)
+            out.error("1 mistake in the configuration" if len(problems) == 1 else f"{len(problems)} mistakes in the configuration")
+            return ExitCode.USAGE
+        case ConfigError(message=message):
+            out.error(message)
+            return ExitCode.USAGE
+        case Unreachable():
+            out.error(f"cannot reach the gateway at {error.url}: {error.reason}")
+            out.hint("start one with `smgctl serve`, or name another with --url or SMG_URL")
+            return ExitCode.UNREACHABLE
+        case SmgApiError():
+            return _explain_refusal(error.status, error.code, error.message, error.problems, out)
+    out.problem("".join(traceback.format_exception(error)).rstrip())
+    out.error("this is a defect of smgctl; please report it with the lines above")
+    return DEFECT
+
+
+def _explain_refusal(status_code: int, code: str, message: str, problems: Sequence[str], out: Output) -> int:
+    for problem in problems:
+        out.problem(problem)
+    out.error(f"{message} ({code})")
+    if status_code in (401, 403):
+        out.hint("give a key with --api-key or SMG_API_KEY")
+    return ExitCode.USAGE if code in _CONFIGURATION_CODES or status_code in (401, 403) else ExitCode.CHECK_FAILED

@@ -1,0 +1,90 @@
+"""The only code that prints: lines, tables, fields, YAML and JSON on stdout; errors and hints on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+_COLOURS = {"ready": "green", "pending": "yellow", "draining": "yellow", "not_ready": "red", "failed": "red"}
+_WIDE = 100_000
+"""Columns of an output that is no terminal: nothing is cut or folded there."""
+
+
+class Output:
+    """Where a command writes. What is no terminal gets plain text, so that other programs can read it."""
+
+    def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
+        """Take the two streams; those of the process unless given."""
+        self._stdout = stdout if stdout is not None else sys.stdout
+        self._stderr = stderr if stderr is not None else sys.stderr
+
+    def line(self, text: str) -> None:
+        """Write a line."""
+        print(text, file=self._stdout)
+
+    def text(self, text: str) -> None:
+        """Write a text as it is."""
+        self._stdout.write(text)
+
+    def json(self, value: Any) -> None:
+        """Write a value as JSON: msgspec's structs and everything that JSON has."""
+        import msgspec
+
+        print(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False), file=self._stdout)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write a table with a heading."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        terminal = self._stdout.isatty()
+        table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, show_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column, overflow="fold", no_wrap=not terminal)
+        for row in rows:
+            table.add_row(*(Text(_cell(value), style=_COLOURS.get(str(value), "")) for value in row))
+        if terminal:
+            Console(file=self._stdout).print(table)
+            return
+        console = Console(width=_WIDE, color_system=None, force_terminal=False)
+        with console.capture() as capture:
+            console.print(table)
+        for line in capture.get().splitlines():
+            print(line.rstrip(), file=self._stdout)
+
+    def fields(self, values: Mapping[str, Any]) -> None:
+        """Write names and values, one a line."""
+        width = max(map(len, values), default=0) + 1
+        for name, value in values.items():
+            print(f"{name + ':':<{width}} {_cell(value)}".rstrip(), file=self._stdout)
+
+    def error(self, message: str) -> None:
+        """Say on stderr what went wrong."""
+        print(f"error: {message}", file=self._stderr)
+
+    def problem(self, message: str) -> None:
+        """Name one mistake on stderr, the way compilers do, so that editors find the line."""
+        print(message, file=self._stderr)
+
+    def hint(self, message: str) -> None:
+        """Say on stderr what may not be meant."""
+        print(f"hint: {message}", file=self._stderr)
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None | "" | [] | {}:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
+        case dict():
+            return ",".join(f"{key}={item}" for key, item in value.items())
+        case list() | tuple():
+            return ",".join(map(str, value))
+    return str(value)
