@@ -218,11 +218,13 @@ class RoutingConfig(Section):
     routing_key_header: str = "x-smg-routing-key"
     cache_threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
     """cache_aware: share of the prompt that must match to follow the cache."""
-    balance_abs_threshold: Annotated[int, Field(ge=0)] = 64
-    """cache_aware, bucket: difference of in-flight requests above which load wins (with the relative one)."""
+    balance_abs_threshold: Annotated[int, Field(ge=0)] = 8
+    """cache_aware, bucket: requests in flight more than on the least loaded worker above which load wins, where the relative
+    threshold is exceeded too. smg takes 64, which lets one hot prefix hold up to 64 requests on one worker of an idle fleet."""
     balance_rel_threshold: Annotated[float, Field(ge=1)] = 1.5
+    """cache_aware, bucket: multiple of the least loaded worker's requests in flight above which load wins (with the absolute one)."""
     max_tree_bytes: Annotated[int, Field(ge=1024)] = 64 << 20
-    """cache_aware: prompt bytes kept in the tree of one model."""
+    """cache_aware: memory of the prefix tree of one model in one process, prompts and nodes."""
     prefix_bytes: Annotated[int, Field(ge=1)] = 1024
     """prefix_hash: bytes of the prompt that are hashed (256 tokens of about 4 bytes)."""
     load_factor: Annotated[float, Field(ge=1)] = 1.25
