@@ -34,6 +34,8 @@ class Identity:
     """Highest class that this client may ask for."""
     usual_priority: PriorityClass
     """Class of a request that asks for none: the default class, or a lower one where only that is allowed."""
+    data: bool = True
+    """It may use the data plane; `Role.DATA in roles`, asked for every request."""
 
 
 class Keyring:
@@ -81,14 +83,10 @@ class Keyring:
         return identity
 
 
-def hash_key(key: str) -> str:
-    """Return the hexadecimal SHA-256 of a key, as `auth.keys[].sha256` wants it."""
-    return sha256(key.encode()).hexdigest()
-
-
 def _identity(key: ApiKeyConfig | None, header_tenant: str | None) -> Identity:
     if key is None:
         tenant = header_tenant or ANONYMOUS
         return Identity(ANONYMOUS, tenant, frozenset({Role.DATA}), PriorityClass.INTERACTIVE, PriorityClass.DEFAULT)
     usual = max(PriorityClass.DEFAULT, key.max_priority, key=_RANK.__getitem__)
-    return Identity(key.id, key.tenant or header_tenant or key.id, frozenset(key.roles), key.max_priority, usual)
+    tenant = key.tenant or header_tenant or key.id
+    return Identity(key.id, tenant, frozenset(key.roles), key.max_priority, usual, Role.DATA in key.roles)

@@ -159,6 +159,10 @@ class Queue:
         """Requests of this process that wait."""
         return self._own[QUEUED]
 
+    def depth(self) -> dict[str, int]:
+        """Requests of this process that wait, by class."""
+        return {lane.priority.value: len(lane.waiting) for lane in self._lanes.values()}
+
     @property
     def limited(self) -> bool:
         """Whether there is a limit at all."""
@@ -294,8 +298,6 @@ class Queue:
                 starved, overdue_s = head, late_s
         chosen = starved if starved is not None else first
         assert chosen is not None
-        if chosen is not first:
-            self._count(chosen.lane.priority, "promoted")
         return chosen
 
     def _remove(self, waiting: Waiting) -> bool:
@@ -305,6 +307,7 @@ class Queue:
             return False
         del queue[waiting]
         self._own[QUEUED] -= 1
+        self._cells.waited(waiting.lane.priority.value, self._clock() - waiting.since_s)
         return True
 
     def _refuse(self, waiting: Waiting, outcome: str, error: GatewayError) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from gateway.admission.admission import Admission, Ticket
-from gateway.admission.keyring import Identity, Keyring, hash_key
+from gateway.admission.keyring import Identity, Keyring
 from gateway.config.model import AdmissionConfig, AuthConfig, PriorityClass, Role
 from gateway.errors import GatewayError
 from gateway.shared.layout import COLUMNS
@@ -76,6 +77,6 @@ def test_wait_and_turn(benchmark: Any, table: SharedTable) -> None:
 @pytest.mark.parametrize("bearer", [b"sk-17", b"sk-wrong"])
 def test_identify(benchmark: Any, bearer: bytes) -> None:
     """One credential among a hundred keys, right and wrong."""
-    keys = [{"id": f"k{n}", "sha256": hash_key(f"sk-{n}")} for n in range(100)]
+    keys = [{"id": f"k{n}", "sha256": sha256(f"sk-{n}".encode()).hexdigest()} for n in range(100)]
     keyring = Keyring(AuthConfig.model_validate({"keys": keys}))
     assert isinstance(benchmark(keyring.identify, bearer, None), Identity | GatewayError)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 
 from gateway.admission import keyring as module
-from gateway.admission.keyring import ANONYMOUS, Identity, Keyring, hash_key
+from gateway.admission.keyring import ANONYMOUS, Identity, Keyring
 from gateway.config.model import ApiKeyConfig, AuthConfig, PriorityClass, Role
 from gateway.errors import ClientError, Code, GatewayError
+
+
+def hash_key(key: str) -> str:
+    return sha256(key.encode()).hexdigest()
 
 
 def auth(**more: object) -> AuthConfig:
@@ -27,10 +33,10 @@ def test_a_key_is_known_by_its_hash() -> None:
     """The bearer of a configured key gets its id, tenant, roles and highest class."""
     keyring = Keyring(auth())
     assert keyring.identify(b"sk-app", None) == Identity(
-        "app", "app", frozenset({Role.DATA}), PriorityClass.INTERACTIVE, PriorityClass.DEFAULT
+        "app", "app", frozenset({Role.DATA}), PriorityClass.INTERACTIVE, PriorityClass.DEFAULT, data=True
     )
     assert keyring.identify(b"sk-ops", None) == Identity(
-        "ops", "ops", frozenset({Role.ADMIN, Role.VIEW}), PriorityClass.SYSTEM, PriorityClass.DEFAULT
+        "ops", "ops", frozenset({Role.ADMIN, Role.VIEW}), PriorityClass.SYSTEM, PriorityClass.DEFAULT, data=False
     )
 
 
@@ -117,7 +123,7 @@ def test_keys_do_not_show() -> None:
     assert repr(Keyring(auth())) == "<Keyring 3 keys>"
 
 
-def test_hash_key_is_what_the_configuration_wants() -> None:
-    """The hash fits the field, and opens the door."""
+def test_a_key_is_hashed_as_utf_8() -> None:
+    """A key beyond ASCII is known by the hash of its UTF-8 bytes."""
     key = ApiKeyConfig(id="a", sha256=hash_key("p\u00e4ss"))
     assert isinstance(Keyring(AuthConfig(keys=(key,))).identify("p\u00e4ss".encode(), None), Identity)

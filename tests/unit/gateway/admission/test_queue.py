@@ -140,7 +140,7 @@ def test_starvation_promotes(rig: Make) -> None:
         assert isinstance(ticket, Ticket)
         one.end(ticket)
     assert one.names() == "bac"
-    assert one.cells[0].admission["default", "promoted"] == one.cells[0].admission["bulk", "promoted"] == 1
+    assert one.queues[0].depth() == {"system": 0, "interactive": 0, "default": 0, "bulk": 0}
 
 
 def test_a_full_class_refuses(rig: Make) -> None:
@@ -172,7 +172,9 @@ def test_a_wait_ends_in_time(rig: Make) -> None:
     assert name == "a" and isinstance(error, GatewayError) and error.retry_after_s is not None
     assert (error.code, error.status) == (Code.OVERLOADED, 503) and one.cells[0].admission["default", "queue_timeout"] == 1
     one.end(first)
-    assert one.names() == "ac"
+    assert one.names() == "ac" and one.queues[0].depth()["bulk"] == 1
+    waits = one.cells[0].queue_wait["default"]
+    assert sum(waits.counts) == 2 and waits.total == pytest.approx(10 + 5)
 
 
 def test_who_leaves_hears_nothing(rig: Make) -> None:
