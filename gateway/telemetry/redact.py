@@ -6,7 +6,9 @@ import re
 
 MASK = "[redacted]"
 
-_KEY = r"(?:authorization|proxy-authorization|x-api-key|api[_-]?key|access[_-]?token|auth[_-]?token|secret|password|passwd)"
+_WORD = r"(?:authorization|proxy-authorization|x-api-key|api[_-]?key|access[_-]?token|auth[_-]?token|secret|password|passwd)"
+_SEPARATOR = r"['\"]?\s{0,4}[:=,]\s{0,4}b?['\"]?"
+_VALUE = r"(?!(?:bearer|basic)\s)[^\s'\",;&)}\]]{4,4096}"
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # user and password of a URL
@@ -14,7 +16,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Authorization: Bearer x, also inside a repr of headers
     (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,4096}", re.IGNORECASE), rf"\1 {MASK}"),
     # api_key=x, "password": "x", b'x-api-key', b'x'
-    (re.compile(rf"({_KEY}['\"]?\s{{0,4}}[:=,]\s{{0,4}}b?['\"]?)(?!(?:bearer|basic)\s)[^\s'\",;&)}}\]]{{4,4096}}", re.IGNORECASE), rf"\1{MASK}"),
+    (re.compile(rf"({_WORD}{_SEPARATOR}){_VALUE}", re.IGNORECASE), rf"\1{MASK}"),
     # keys that are known by their shape: OpenAI and Anthropic, Hugging Face, AWS, Google, JSON web tokens
     (re.compile(r"\bsk-[A-Za-z0-9_-]{12,512}"), MASK),
     (re.compile(r"\bhf_[A-Za-z0-9]{16,128}"), MASK),
