@@ -78,6 +78,8 @@ def _section(before: BaseModel, after: BaseModel, path: Path) -> Iterator[Change
             yield from _mapping(old, new, here)
         elif isinstance(old, tuple) and isinstance(new, tuple) and any(isinstance(item, BaseModel) for item in old + new):
             yield from _list(old, new, here)
+        elif isinstance(old, BaseModel) or isinstance(new, BaseModel):
+            yield _change(here, old, new)
         else:
             now = shown_after[name]
             yield Change(path=dotted(here), before=shown_before[name], after=CHANGED if now == MASK == shown_before[name] else now)

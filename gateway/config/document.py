@@ -74,8 +74,14 @@ class Document:
         return self.name
 
 
-def read(text: str, name: str) -> Document:
-    """Read a text. What can be read of it is in the result even where there are mistakes."""
+def read(text: str, name: str, list_key: str | None = None) -> Document:
+    """Read a text. What can be read of it is in the result even where there are mistakes.
+
+    Args:
+        text: YAML, or JSON, which is YAML too.
+        name: what mistakes call it.
+        list_key: a text that is a list counts as a mapping of this key to it; a mistake unless given.
+    """
     document = Document(name)
     if len(text) > MAX_TEXT_BYTES:
         document.mistakes.append(Mistake(name, (), f"larger than {MAX_TEXT_BYTES >> 20} MiB"))
@@ -99,11 +105,14 @@ def read(text: str, name: str) -> Document:
         return document
     if node is None or node.tag == _NULL:
         return document
-    if not isinstance(node, yaml.MappingNode):
-        document.mistakes.append(Mistake(f"{name}:{node.start_mark.line + 1}", (), "must be a mapping of keys to values"))
-        return document
+    reader = _Reader(document)
     try:
-        document.value = _Reader(document).mapping(node, ())
+        if isinstance(node, yaml.MappingNode):
+            document.value = reader.mapping(node, ())
+        elif isinstance(node, yaml.SequenceNode) and list_key is not None:
+            document.value = {list_key: reader.value(node, (list_key,))}
+        else:
+            document.mistakes.append(Mistake(f"{name}:{node.start_mark.line + 1}", (), "must be a mapping of keys to values"))
     except _TooMuch as error:
         document.mistakes.append(Mistake(error.origin, error.path, error.message))
         document.value = {}
@@ -142,7 +151,7 @@ class _Reader:
                 self._mistake(line, here, f"is given twice, first in line {self._document.lines[here]}")
                 continue
             self._document.lines[here] = line
-            own[key] = self._value(value_node, here)
+            own[key] = self.value(value_node, here)
         return inherited | own
 
     def _merged(self, node: yaml.Node, path: Path) -> dict[str, Any]:
@@ -156,7 +165,7 @@ class _Reader:
         self._mistake(node.start_mark.line + 1, (*path, "<<"), "merges mappings alone")
         return {}
 
-    def _value(self, node: yaml.Node, path: Path) -> Any:
+    def value(self, node: yaml.Node, path: Path) -> Any:
         self._values += 1
         line = node.start_mark.line + 1
         if self._values > MAX_VALUES:
@@ -170,7 +179,7 @@ class _Reader:
             for index, item in enumerate(node.value):
                 here = (*path, index)
                 self._document.lines[here] = item.start_mark.line + 1
-                items.append(self._value(item, here))
+                items.append(self.value(item, here))
             return items
         return self._scalar(node, path, line)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ OTHER: Mapping[str, str] = {
 }
 """Variables that set no configuration key."""
 
+_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)")
+"""What else Kubernetes injects for a Service."""
 _LINK_SCHEMES = ("tcp://", "udp://", "sctp://")
 
 
@@ -83,9 +86,9 @@ def hints(environ: Mapping[str, str]) -> tuple[str, ...]:
     known = [*variables(), *OTHER]
     found = []
     for name in sorted(environ):
-        if not name.startswith("SMG_") or name in known or not _is_setting(environ[name]):
+        if not name.startswith("SMG_") or name in known or _KUBERNETES.search(name) or not _is_setting(environ[name]):
             continue
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.87)
         if close:
             found.append(f"{name} is set but is no variable of the gateway; did you mean {close[0]}?")
     return tuple(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union, get_args, get_origin
 
@@ -46,7 +46,8 @@ class Shape:
 def check_shape(tree: dict[str, Any]) -> Shape:
     """Check a tree of plain values against the model."""
     try:
-        return Shape(GatewayConfig.model_validate(tree))
+        config = GatewayConfig.model_validate(tree)
+        return Shape(config, list(_switches(tree, config, ())))
     except ValidationError as error:
         details = error.errors(include_url=False)
     found = _said(GatewayConfig, details, tree)
@@ -61,9 +62,11 @@ def check_shape(tree: dict[str, Any]) -> Shape:
         shape.kept = kept
         try:
             shape.config = GatewayConfig.model_validate(rest)
-            return shape
         except ValidationError as error:
             details = error.errors(include_url=False)
+            continue
+        shape.mistakes += [(shape.place(path), said) for path, said in _switches(rest, shape.config, ())]
+        return shape
     return shape
 
 
@@ -79,6 +82,18 @@ def check_template(template: dict[str, object]) -> tuple[WorkerConfig | None, li
         return WorkerConfig.model_validate(tree), found
     except ValidationError as error:
         return None, found + _said(WorkerConfig, error.errors(include_url=False), tree)
+
+
+def _switches(tree: Any, value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """Find `true` and `false` where a number belongs: pydantic takes them for 1 and 0, and `metrics_port: false` for any port."""
+    if isinstance(tree, bool) and isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, f"must be a number, not {str(tree).lower()}"
+    elif isinstance(tree, dict):
+        for key, below in tree.items():
+            yield from _switches(below, value.get(key) if isinstance(value, dict) else getattr(value, key, None), (*path, key))
+    elif isinstance(tree, list) and isinstance(value, tuple):
+        for index, below in enumerate(tree):
+            yield from _switches(below, value[index], (*path, index))
 
 
 def _said(root: type[BaseModel], details: list[ErrorDetails], tree: dict[str, Any]) -> list[tuple[Path, str]]:
@@ -143,6 +158,9 @@ def _say(root: type[BaseModel], detail: ErrorDetails, tree: dict[str, Any], path
         return f"must be one of {expected}" + _got(detail["input"], path) + (f"; did you mean {close[0]}?" if close else "")
     if kind == "string_pattern_mismatch":
         return f"must match {context['pattern']}" + _got(detail["input"], path)
+    if kind == "string_type":
+        quotes = "; put it in quotes" if isinstance(detail["input"], int | float) else ""
+        return "must be a string" + _got(detail["input"], path) + quotes
     message = detail["msg"]
     message = "must be " + message.removeprefix("Input should be ") if message.startswith("Input should be ") else message
     return message[:1].lower() + message[1:] + _got(detail["input"], path)
