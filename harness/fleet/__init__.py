@@ -1,0 +1,1 @@
+"""Starts and stops gateways and engines as real processes."""
