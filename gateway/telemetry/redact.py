@@ -7,7 +7,7 @@ import re
 MASK = "[redacted]"
 
 _WORD = r"(?:authorization|proxy-authorization|x-api-key|api[_-]?key|access[_-]?token|auth[_-]?token|secret|password|passwd)"
-_SEPARATOR = r"['\"]?\s{0,4}[:=,]\s{0,4}b?['\"]?"
+_SEPARATOR = r"['\"]?\s{0,4}[:=,]\s{0,4}(?:b(?=['\"]))?['\"]?"
 _VALUE = r"(?!(?:bearer|basic)\s)[^\s'\",;&)}\]]{4,4096}"
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
