@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from gateway.admission.admission import Admission
 from gateway.admission.keyring import Keyring
@@ -29,6 +29,31 @@ if TYPE_CHECKING:
     from gateway.telemetry.trace import Tracer
 
 log = logging.getLogger(__name__)
+
+FORWARD: Final = 1
+"""It travels on to the worker."""
+CREDENTIAL: Final = 2
+API_KEY: Final = 3
+TRACEPARENT: Final = 4
+CONTENT_TYPE: Final = 5
+PRIORITY: Final = 6
+TENANT: Final = 7
+FIRST_RANK: Final = 100
+"""From here to `MAX_RANK`: it may hold the request id, the lowest rank wins."""
+MAX_RANK: Final = 200
+
+_HEADER_KINDS = {
+    b"authorization": CREDENTIAL,
+    b"x-api-key": API_KEY,
+    b"traceparent": TRACEPARENT,
+    b"content-type": CONTENT_TYPE,
+    b"x-smg-priority": PRIORITY,
+    b"tracestate": FORWARD,
+    b"accept": FORWARD,
+    b"anthropic-version": FORWARD,
+    b"anthropic-beta": FORWARD,
+    b"endpoint-load-metrics-format": FORWARD,
+}
 
 TICK_S = 0.1
 """How often time limits are looked at: a limit is kept to within this."""
@@ -193,11 +218,14 @@ class Runtime:
 
     def _use(self, config: GatewayConfig) -> None:
         """Derive what the request path reads from a configuration."""
-        self.request_id_headers = {name.lower().encode(): rank for rank, name in enumerate(config.server.request_id_headers)}
-        self.forward_headers = frozenset(
-            name.encode() for name in (*config.upstream.forward_headers, config.routing.routing_key_header.lower())
-        )
-        self.tenant_header = config.auth.tenant_header.lower().encode() if config.auth.trust_tenant_header else b""
+        kinds = dict.fromkeys((name.encode() for name in config.upstream.forward_headers), FORWARD)
+        kinds[config.routing.routing_key_header.lower().encode()] = FORWARD
+        ids = [name.lower().encode() for name in config.server.request_id_headers]
+        kinds |= {name: FIRST_RANK + rank for rank, name in enumerate(ids[: MAX_RANK - FIRST_RANK])}
+        if config.auth.trust_tenant_header:
+            kinds[config.auth.tenant_header.lower().encode()] = TENANT
+        self.header_kinds = kinds | _HEADER_KINDS
+        """What a request header means to the gateway, by its lower-case name; the others mean nothing to it."""
         self.hands_credentials_on = not config.auth.keys
         """Without keys of its own the gateway passes the client's credential to workers that it has none for."""
 

@@ -20,7 +20,7 @@ def account(x: Exchange, rt: Runtime) -> None:
     now_s = rt.time()
     duration_s = now_s - x.started_s
     error = x.error
-    code = x.code = str(error.code) if error is not None else ""
+    code = error.code.value if error is not None else ""
     cells = rt.endpoint_cells[x.endpoint.path]
     cells.requests += 1
     cells.duration.observe(duration_s)
@@ -31,7 +31,7 @@ def account(x: Exchange, rt: Runtime) -> None:
     if usage is None and x.started and (error is not None or x.streaming):
         usage, estimated = _as_far_as_it_got(x), True
     if x.cells is not None:
-        _count(x, x.cells, usage, estimated, duration_s, now_s)
+        _count(x, x.cells, code, usage, estimated, duration_s, now_s)
     ticket = x.ticket
     if ticket is not None:
         x.ticket = None
@@ -58,16 +58,16 @@ def account(x: Exchange, rt: Runtime) -> None:
         )
 
 
-def _count(x: Exchange, cells: ModelCells, usage: Usage | None, estimated: bool, duration_s: float, now_s: float) -> None:
+def _count(x: Exchange, cells: ModelCells, code: str, usage: Usage | None, estimated: bool, duration_s: float, now_s: float) -> None:
     cells.requests += 1
     cells.duration.observe(duration_s)
-    if x.code:
-        cells.errors[x.code] = cells.errors.get(x.code, 0) + 1
+    if code:
+        cells.errors[code] = cells.errors.get(code, 0) + 1
     if usage is not None:
         cells.prompt_tokens += usage.prompt_tokens
         cells.completion_tokens += usage.completion_tokens
         cells.cached_tokens += usage.cached_tokens
-    if estimated or (usage is None and not x.code and x.status == 200):
+    if estimated or (usage is None and not code and x.status == 200):
         cells.usage_missing += 1
     if x.streaming and x.first_token_s:
         cells.ttft.observe(x.first_token_s - x.started_s)

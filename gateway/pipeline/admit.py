@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from gateway.admission.admission import Ticket, Waiting
-from gateway.config.model import PriorityClass, Role
-from gateway.errors import ClientError, Code, GatewayError, Retry, Source
+from gateway.config.model import PriorityClass
+from gateway.errors import ClientError, Code, GatewayError
 from gateway.pipeline.context import Exchange
 from gateway.runtime import Runtime
 
@@ -16,28 +18,24 @@ _BYTES_A_TOKEN = 4
 
 def admit(x: Exchange, rt: Runtime) -> Ticket | Waiting | GatewayError:
     """Ask for admission; a `Waiting` calls `x.driver.admitted` later."""
-    identity = rt.keyring.identify(x.bearer, x.header(rt.tenant_header) if rt.tenant_header else None)
+    identity = rt.keyring.identify(x.bearer, x.tenant_header)
     if isinstance(identity, GatewayError):
         return identity
     x.identity = identity
-    if Role.DATA not in identity.roles:
+    if not identity.data:
         return ClientError(Code.FORBIDDEN, "this api key may not be used for inference")
     if rt.draining:
         return GatewayError(Code.DRAINING, "the gateway is shutting down, retry elsewhere", retry_after_s=1.0)
-    wanted = x.header(b"x-smg-priority")
-    if wanted is not None:
-        x.priority = _class(wanted.strip().lower(), identity.max_priority)
     facts = x.facts
-    estimate = len(facts.prompt) // _BYTES_A_TOKEN + facts.max_tokens * facts.n
-    return rt.admission.enter(identity, x.priority, estimate, x.driver.waker(x))
+    return rt.admission.enter(
+        identity,
+        identity.usual_priority if x.wanted_priority is None else _class(x.wanted_priority.strip().lower(), identity.max_priority),
+        len(facts.prompt) // _BYTES_A_TOKEN + facts.max_tokens * facts.n,
+        partial(x.driver.admitted, x),
+    )
 
 
 def _class(wanted: bytes, most: PriorityClass) -> PriorityClass:
     """The class asked for, no higher than allowed; an unknown name is the default class."""
     asked = _CLASSES.get(wanted, PriorityClass.DEFAULT)
     return asked if _RANK[asked] >= _RANK[most] else most
-
-
-def overloaded(message: str, retry_after_s: float = 1.0) -> GatewayError:
-    """The refusal of a gateway that has no room."""
-    return GatewayError(Code.OVERLOADED, message, source=Source.GATEWAY, retry=Retry.CLIENT, retry_after_s=retry_after_s)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from gateway.config.model import Engine
 from gateway.protocol.dialect import Dialect
 from gateway.protocol.request import READERS, RequestFacts
+from gateway.protocol.request_id import prefix_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +16,14 @@ class Endpoint:
     """One path of the data plane, served by POST."""
 
     path: str
+    target: bytes
+    """The path as bytes."""
     dialect: Dialect
     read: Callable[[bytes], RequestFacts]
+    id_prefix: bytes
+    """Of the request ids that the gateway makes."""
+    tells_usage: bool
+    """Its whole answers are JSON that may hold a usage."""
     asks_usage: bool = False
     """Its streams tell usage only when asked (`stream_options.include_usage`)."""
     at_engine: Mapping[Engine, bytes] = field(default_factory=dict)
@@ -24,14 +31,17 @@ class Endpoint:
 
     def target_at(self, engine: Engine) -> bytes:
         """The path at a worker."""
-        return self.at_engine.get(engine) or self.path.encode()
+        return self.at_engine.get(engine, self.target) if self.at_engine else self.target
 
 
+_NO_USAGE = (Dialect.TOKENIZE, Dialect.DETOKENIZE)
 _AT_ROOT = (Engine.VLLM, Engine.SGLANG, Engine.LLAMACPP)
 
 
 def _endpoint(path: str, dialect: Dialect, *, asks_usage: bool = False, at_engine: Mapping[Engine, bytes] | None = None) -> Endpoint:
-    return Endpoint(path, dialect, READERS[dialect], asks_usage, at_engine or {})
+    return Endpoint(
+        path, path.encode(), dialect, READERS[dialect], prefix_of(dialect), dialect not in _NO_USAGE, asks_usage, at_engine or {}
+    )
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -49,4 +59,4 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 """Every path that goes to workers; engines keep tokenize and detokenize at the root."""
 
-BY_PATH: Mapping[bytes, Endpoint] = {endpoint.path.encode(): endpoint for endpoint in ENDPOINTS}
+BY_PATH: Mapping[bytes, Endpoint] = {endpoint.target: endpoint for endpoint in ENDPOINTS}

@@ -5,65 +5,66 @@ from __future__ import annotations
 from gateway.errors import ClientError
 from gateway.pipeline.context import Exchange
 from gateway.protocol.dialect import Dialect
-from gateway.protocol.request_id import acceptable, new_request_id
-from gateway.runtime import Runtime
+from gateway.protocol.request import RequestFacts
+from gateway.protocol.request_id import acceptable, random_id
+from gateway.runtime import (
+    API_KEY,
+    CONTENT_TYPE,
+    CREDENTIAL,
+    FORWARD,
+    MAX_RANK,
+    PRIORITY,
+    TENANT,
+    TRACEPARENT,
+    Runtime,
+)
 
-_FORWARD = 1
-_CREDENTIAL = 2
-_TRACEPARENT = 3
-_API_KEY = 4
-
-_FIXED = {
-    b"authorization": _CREDENTIAL,
-    b"x-api-key": _API_KEY,
-    b"traceparent": _TRACEPARENT,
-    b"tracestate": _FORWARD,
-    b"accept": _FORWARD,
-    b"x-correlation-id": _FORWARD,
-    b"anthropic-version": _FORWARD,
-    b"anthropic-beta": _FORWARD,
-    b"endpoint-load-metrics-format": _FORWARD,
-}
+NO_FACTS = RequestFacts("", b"")
+"""What is known of a request that could not be read."""
 
 
 def parse(x: Exchange, rt: Runtime) -> ClientError | None:
     """Read the request's headers and body; on an error the request id is set all the same."""
-    ids = rt.request_id_headers
-    extra = rt.forward_headers
+    kinds = rt.header_kinds
     given: bytes | None = None
-    given_rank = len(ids)
+    given_rank = MAX_RANK
+    forwarded = b""
     content_type = b"application/json"
-    forwarded = []
     for name, value in x.headers:
-        kind = _FIXED.get(name)
+        kind = kinds.get(name)
         if kind is None:
-            if name == b"content-type":
-                content_type = value
-            elif name in ids:
-                rank = ids[name]
-                if rank < given_rank and acceptable(value):
-                    given, given_rank = value, rank
-                if name in extra:
-                    forwarded += (name, b": ", value, b"\r\n")
-            elif name in extra or name.startswith(b"x-request-id-"):
-                forwarded += (name, b": ", value, b"\r\n")
-        elif kind == _FORWARD:
-            forwarded += (name, b": ", value, b"\r\n")
-        elif kind == _TRACEPARENT:
-            x.traceparent = value
-        elif kind == _CREDENTIAL:
+            if len(name) > 13 and name.startswith(b"x-request-id-"):
+                forwarded += b"%b: %b\r\n" % (name, value)
+        elif kind == CONTENT_TYPE:
+            content_type = value
+        elif kind == FORWARD:
+            forwarded += b"%b: %b\r\n" % (name, value)
+        elif kind == CREDENTIAL:
             if value[:7].lower() == b"bearer ":
                 x.bearer = value[7:].strip()
-        elif x.bearer is None:
-            x.bearer = value
-    x.request_id = given if given is not None else new_request_id(x.endpoint.dialect)
-    forwarded += (b"content-type: ", content_type, b"\r\nx-request-id: ", x.request_id, b"\r\n")
-    x.forwarded = b"".join(forwarded)
+        elif kind == API_KEY:
+            if x.bearer is None:
+                x.bearer = value
+        elif kind == PRIORITY:
+            x.wanted_priority = value
+        elif kind == TRACEPARENT:
+            x.traceparent = value
+        elif kind == TENANT:
+            x.tenant_header = value
+        else:
+            if name != b"x-request-id":
+                forwarded += b"%b: %b\r\n" % (name, value)
+            if kind < given_rank and acceptable(value):
+                given, given_rank = value, kind
+    x.request_id = given if given is not None else x.endpoint.id_prefix + random_id()
+    x.id_line = b"x-request-id: %b\r\n" % x.request_id
+    x.forwarded = b"content-type: %b\r\n%b%b" % (content_type, x.id_line, forwarded)
     try:
-        x.facts = x.endpoint.read(x.body)
+        x.facts = facts = x.endpoint.read(x.body)
     except ClientError as error:
+        x.facts = NO_FACTS
         return error
-    x.prompt = x.facts.prompt
+    x.prompt = facts.prompt
     return None
 
 

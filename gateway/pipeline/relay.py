@@ -1,6 +1,6 @@
 """Phase relay: one attempt's answer on its way back, as its worker's connection tells it.
 
-What happens to an answer is decided when its head has come (`Mode`):
+What happens to an answer is decided when its head has come:
 
 - HOLD   a status that may be retried: kept, in case nothing better comes;
 - STREAM events: scanned, and given to the client whole event by whole event;
@@ -12,14 +12,11 @@ The attempt only observes; what follows from it the driver decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.errors import Code, Retry, UpstreamError
 from gateway.pipeline.context import Exchange
 from gateway.protocol.answer import MALFORMED, read_usage
-from gateway.protocol.dialect import Dialect
 from gateway.protocol.sse import StreamScanner
 from gateway.protocol.usage import Usage
 from gateway.workers.worker import Worker
@@ -37,49 +34,44 @@ _NOT_RELAYED = frozenset(
     )
 )  # fmt: skip
 """Hop-by-hop lines (RFC 9110, 7.6.1), the framing, and the id that the gateway sets itself."""
-_READS_USAGE = frozenset(Dialect) - {Dialect.TOKENIZE, Dialect.DETOKENIZE}
 _PERSISTENCE = (b"close", b"keep-alive", b"Close", b"Keep-Alive", b"keep-Alive")
 
 
-class Mode(IntEnum):
-    """What is done with an answer."""
-
-    NONE = 0
-    HOLD = 1
-    STREAM = 2
-    WHOLE = 3
-    PASS = 4
+NONE: Final = 0
+HOLD: Final = 1
+STREAM: Final = 2
+WHOLE: Final = 3
+PASS: Final = 4
+"""What is done with an answer; plain numbers, since they are compared for every piece of it (a member of an enum costs more)."""
+_NAMES = ("NONE", "HOLD", "STREAM", "WHOLE", "PASS")
 
 
 class Attempt:
     """One try at one worker. Made by `Driver`; a `transports.http.Sink`. Over once it has left `exchange.attempts`."""
 
-    __slots__ = (
-        "_parts", "_size", "_time", "call", "exchange", "head", "headers", "hedge", "hides_usage", "last_s", "length", "mode",
-        "number", "scanner", "sent_s", "status", "worker",
-    )  # fmt: skip
+    call: Call | None = None
+    mode = NONE
+    status = 0
+    headers: Headers = []  # noqa: RUF012 - replaced, never changed
+    head = b""
+    """The header lines for the client."""
+    length: int | None = None
+    scanner: StreamScanner | None = None
+    _size = 0
 
-    def __init__(self, x: Exchange, worker: Worker, hides_usage: bool, hedge: bool, time: Callable[[], float]) -> None:
+    def __init__(self, x: Exchange, worker: Worker, hides_usage: bool, hedge: bool) -> None:
         self.exchange = x
         self.worker = worker
+        self.epoch = worker.breaker.epoch
+        """Which state of the breaker let it through: a verdict counts for no other."""
         self.hides_usage = hides_usage
         self.hedge = hedge
-        self.number = x.attempt_count
-        self._time = time
+        self._time = time = x.driver.time
         self.sent_s = self.last_s = time()
-        self.call: Call | None = None
-        self.mode = Mode.NONE
-        self.status = 0
-        self.headers: Headers = []
-        self.head = b""
-        """The header lines for the client."""
-        self.length: int | None = None
-        self.scanner: StreamScanner | None = None
         self._parts: list[bytes] = []
-        self._size = 0
 
     def __repr__(self) -> str:
-        return f"<Attempt {self.number} at {self.worker.url} {self.mode.name} {self.status or ''}>"
+        return f"<Attempt at {self.worker.url} {_NAMES[self.mode]} {self.status or ''}>"
 
     @property
     def body(self) -> bytes:
@@ -94,43 +86,40 @@ class Attempt:
         self.status = status
         self.headers = headers
         self.length = length
-        lines = []
+        head = b""
         events = encoded = False
-        named: list[bytes] = []
         for name, value in headers:
             if name in _NOT_RELAYED:
                 if name == b"connection" and value not in _PERSISTENCE:
-                    named = [part.strip().lower() for part in value.split(b",")]
+                    headers = _without_named(headers, value)
+                    self.on_head(status, headers, length)
+                    return
                 continue
             if name == b"content-type":
                 events = value[:17].lower() == b"text/event-stream"
             elif name == b"content-encoding":
                 encoded = value.lower() != b"identity"
-            lines += (name, b": ", value, b"\r\n")
-        if named:
-            lines = [
-                part for name, value in headers if name not in _NOT_RELAYED and name not in named for part in (name, b": ", value, b"\r\n")
-            ]
-        self.head = b"".join(lines)
+            head += b"%b: %b\r\n" % (name, value)
+        self.head = head
         responses = self.worker.cells.responses
         responses[status] = responses.get(status, 0) + 1
         driver = x.driver
         if status in driver.retry_statuses or (status in (401, 403) and self.worker.own_key):
-            self.mode = Mode.HOLD
+            self.mode = HOLD
         elif events and status == 200 and not encoded:
-            self.mode = Mode.STREAM
+            self.mode = STREAM
             self.scanner = StreamScanner(x.endpoint.dialect, hide_usage=self.hides_usage, choices=x.facts.n)
         elif encoded or (length is not None and length > driver.max_buffered_bytes):
-            self.mode = Mode.PASS
+            self.mode = PASS
         else:
-            self.mode = Mode.WHOLE
+            self.mode = WHOLE
 
     def on_data(self, data: bytes) -> None:
         """Take a piece of the body."""
         x = self.exchange
         self.last_s = self._time()
         mode = self.mode
-        if mode == Mode.STREAM:
+        if mode == STREAM:
             scanner = self.scanner
             assert scanner is not None
             out = scanner.feed(data)
@@ -146,13 +135,13 @@ class Attempt:
                 x.driver.stream_broken(self, scanner.broken)
             return
         self._size += len(data)
-        if mode == Mode.WHOLE:
+        if mode == WHOLE:
             self._parts.append(data)
             if self._size > x.driver.max_buffered_bytes:
-                self.mode = Mode.PASS
+                self.mode = PASS
                 x.driver.begin_passing(self, self.body)
                 self._parts.clear()
-        elif mode == Mode.PASS:
+        elif mode == PASS:
             if x.started:
                 x.bytes_out += len(data)
                 x.client.write(data)
@@ -165,7 +154,7 @@ class Attempt:
         """The framing says that the answer is complete."""
         driver = self.exchange.driver
         mode = self.mode
-        if mode == Mode.STREAM:
+        if mode == STREAM:
             scanner = self.scanner
             assert scanner is not None
             out = scanner.finish()
@@ -179,9 +168,9 @@ class Attempt:
                 driver.stream_complete(self)
             else:
                 driver.stream_broken(self, scanner.broken or "it ended without its end mark")
-        elif mode == Mode.WHOLE:
+        elif mode == WHOLE:
             self._end_whole()
-        elif mode == Mode.PASS:
+        elif mode == PASS:
             driver.passed(self)
         else:
             driver.refused(self)
@@ -194,7 +183,7 @@ class Attempt:
         """Check a whole answer: a success must be one that a client can read."""
         x = self.exchange
         usage: Usage | None = None
-        if self.status == 200 and x.endpoint.dialect in _READS_USAGE:
+        if self.status == 200 and x.endpoint.tells_usage:
             body = self.body
             usage = read_usage(x.endpoint.dialect, body)
             if usage is MALFORMED and (not body or self._says_json()):
@@ -211,3 +200,9 @@ class Attempt:
             if name == b"content-type":
                 return b"json" in value.lower()
         return True
+
+
+def _without_named(headers: Headers, connection: bytes) -> Headers:
+    """The header lines without `connection` and those that it names, which are for the next hop alone (RFC 9110, 7.6.1)."""
+    named = {part.strip().lower() for part in connection.split(b",")} | {b"connection"}
+    return [(name, value) for name, value in headers if name not in named]

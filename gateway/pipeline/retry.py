@@ -10,37 +10,30 @@ _BUCKETS = 10
 
 
 class Window:
-    """A count over a sliding window of ten buckets; costs one comparison and one addition a call."""
+    """A count over a sliding window of ten buckets. `tick` turns it, so that counting costs two additions and no clock."""
 
-    __slots__ = ("_at", "_bucket_s", "_counts", "_total")
+    __slots__ = ("_at", "_bucket_s", "_counts", "total")
 
-    def __init__(self, window_s: float) -> None:
+    def __init__(self, window_s: float, now_s: float) -> None:
         self._bucket_s = window_s / _BUCKETS
         self._counts = [0] * _BUCKETS
-        self._at = -1
-        self._total = 0
+        self._at = int(now_s / self._bucket_s)
+        self.total = 0
+        """What was counted within the window, as of the last tick."""
 
-    def add(self, now_s: float) -> None:
+    def add(self) -> None:
         """Count one."""
-        at = int(now_s / self._bucket_s)
-        if at != self._at:
-            self._turn(at)
-        self._counts[at % _BUCKETS] += 1
-        self._total += 1
+        self._counts[self._at % _BUCKETS] += 1
+        self.total += 1
 
-    def total(self, now_s: float) -> int:
-        """What was counted within the window."""
+    def tick(self, now_s: float) -> None:
+        """Forget what left the window; called at least once a bucket."""
         at = int(now_s / self._bucket_s)
-        if at != self._at:
-            self._turn(at)
-        return self._total
-
-    def _turn(self, at: int) -> None:
         for passed in range(max(self._at + 1, at - _BUCKETS + 1), at + 1):
             slot = passed % _BUCKETS
-            self._total -= self._counts[slot]
+            self.total -= self._counts[slot]
             self._counts[slot] = 0
-        self._at = at
+        self._at = max(at, self._at)
 
 
 class RetryBudget:
@@ -49,47 +42,49 @@ class RetryBudget:
     This is Finagle's retry budget (its guide, "Retries"): without one, a slow fleet is asked several times over and falls.
     """
 
-    __slots__ = ("_config", "_requests", "_retries")
+    __slots__ = ("_config", "_retries", "requests")
 
-    def __init__(self, config: RetryConfig) -> None:
+    def __init__(self, config: RetryConfig, now_s: float) -> None:
         self._config = config
-        self._requests = Window(config.budget_window_s)
-        self._retries = Window(config.budget_window_s)
+        self.requests = Window(config.budget_window_s, now_s)
+        self._retries = Window(config.budget_window_s, now_s)
 
-    def request(self, now_s: float) -> None:
-        """Count a request."""
-        self._requests.add(now_s)
-
-    def take(self, now_s: float) -> bool:
+    def take(self) -> bool:
         """Take one retry out of the budget, if one is left."""
         config = self._config
-        allowed = config.budget_min_per_s * config.budget_window_s + config.budget_ratio * self._requests.total(now_s)
-        if self._retries.total(now_s) >= allowed:
+        allowed = config.budget_min_per_s * config.budget_window_s + config.budget_ratio * self.requests.total
+        if self._retries.total >= allowed:
             return False
-        self._retries.add(now_s)
+        self._retries.add()
         return True
+
+    def tick(self, now_s: float) -> None:
+        """Move the window on."""
+        self.requests.tick(now_s)
+        self._retries.tick(now_s)
 
 
 class HedgeAllowance:
     """Hedges may be at most a share of the requests of the last ten seconds; one is always allowed."""
 
-    __slots__ = ("_hedges", "_ratio", "_requests")
+    __slots__ = ("_hedges", "_ratio", "requests")
 
-    def __init__(self, ratio: float) -> None:
+    def __init__(self, ratio: float, now_s: float) -> None:
         self._ratio = ratio
-        self._requests = Window(10.0)
-        self._hedges = Window(10.0)
+        self.requests = Window(10.0, now_s)
+        self._hedges = Window(10.0, now_s)
 
-    def request(self, now_s: float) -> None:
-        """Count a request."""
-        self._requests.add(now_s)
-
-    def take(self, now_s: float) -> bool:
+    def take(self) -> bool:
         """Take one hedge, if one is left."""
-        if self._hedges.total(now_s) >= max(1.0, self._ratio * self._requests.total(now_s)):
+        if self._hedges.total >= max(1.0, self._ratio * self.requests.total):
             return False
-        self._hedges.add(now_s)
+        self._hedges.add()
         return True
+
+    def tick(self, now_s: float) -> None:
+        """Move the window on."""
+        self.requests.tick(now_s)
+        self._hedges.tick(now_s)
 
 
 def backoff_s(config: RetryConfig, attempt: int, rng: random.Random) -> float:

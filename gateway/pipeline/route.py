@@ -26,9 +26,7 @@ def route(x: Exchange, rt: Runtime) -> GatewayError | None:
 
 def next_worker(x: Exchange) -> Worker | None:
     """Take the next worker of the plan that lets an attempt through; its load counts the attempt from here on."""
-    plan = x.plan
-    assert plan is not None
-    for worker in plan:
+    for worker in x.plan or ():
         if worker.breaker.acquire():
             return worker
     return None

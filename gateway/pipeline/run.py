@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
-from functools import partial
 
 from gateway.admission.admission import Ticket
 from gateway.config.model import GatewayConfig
@@ -22,7 +20,7 @@ from gateway.pipeline.account import account
 from gateway.pipeline.admit import admit
 from gateway.pipeline.context import Exchange
 from gateway.pipeline.parse import parse
-from gateway.pipeline.relay import Attempt, Mode
+from gateway.pipeline.relay import NONE, STREAM, Attempt
 from gateway.pipeline.retry import HedgeAllowance, RetryBudget, backoff_s
 from gateway.pipeline.route import next_worker, no_candidate, replan, route
 from gateway.pipeline.transform import asks_usage, body_for, head_for
@@ -44,6 +42,7 @@ class Driver:
 
     def __init__(self, rt: Runtime) -> None:
         self.rt = rt
+        self.time = rt.time
         self.active: set[Exchange] = set()
         """Exchanges that are not over."""
         self._rng = random.Random()
@@ -60,15 +59,15 @@ class Driver:
         self._hedge = config.hedge
         self._timeouts = config.timeouts
         self._write_timeout_s = config.server.write_timeout_s
-        self._budget = RetryBudget(config.retry)
-        self._hedges = HedgeAllowance(config.hedge.max_ratio)
+        now_s = self.time()
+        self._budget = RetryBudget(config.retry, now_s)
+        self._hedges = HedgeAllowance(config.hedge.max_ratio, now_s)
 
     # -- from the client's connection ---------------------------------------------------------------------------------
 
     def begin(self, x: Exchange) -> None:
         """Take a request whose body is complete."""
         rt = self.rt
-        x.started_s = rt.time()
         self.active.add(x)
         error = parse(x, rt)
         if error is not None:
@@ -82,10 +81,6 @@ class Driver:
             self._fail(x, outcome)
         else:
             x.waiting = outcome  # type: ignore[assignment]
-
-    def waker(self, x: Exchange) -> Callable[[Ticket | GatewayError], None]:
-        """What the admission queue calls when the wait of an exchange is over."""
-        return partial(self.admitted, x)
 
     def admitted(self, x: Exchange, outcome: Ticket | GatewayError) -> None:
         """Go on after a wait in the admission queue."""
@@ -132,33 +127,32 @@ class Driver:
             return
         pool = x.pool
         assert pool is not None
-        facts = x.facts
-        key = (x.endpoint.path, facts.stream)
+        stream = x.facts.stream
+        key = (x.endpoint.path, stream)
         cells = pool.cells.get(key)
         if cells is None:
             cells = pool.cells[key] = rt.cells.model(pool.name, *key)
         x.cells = cells
         if rt.tracer is not None:
-            x.span = rt.tracer.start(x.traceparent, x.header(b"tracestate"), x.endpoint.dialect, facts.model, stream=facts.stream)
-        now_s = x.started_s
-        self._budget.request(now_s)
+            x.span = rt.tracer.start(x.traceparent, x.header(b"tracestate"), x.endpoint.dialect, x.facts.model, stream=stream)
+        self._budget.requests.add()
         worker = next_worker(x)
         if worker is None:
             self._fail(x, no_candidate(pool, rt))
             return
         self._send(x, worker)
         if self._hedge.enabled and not x.over:
-            self._hedges.request(now_s)
+            self._hedges.requests.add()
             self._plan_hedge(x)
 
     def _send(self, x: Exchange, worker: Worker, hedge: bool = False) -> None:
         """Send an attempt to a worker whose breaker has let it through."""
         rt = self.rt
         x.attempt_count += 1
-        x.tried.append(worker.id)
+        x.last_worker = worker
         asked = asks_usage(x, worker)
-        attempt = Attempt(x, worker, asked, hedge, rt.time)
-        body = body_for(x, asked)
+        attempt = Attempt(x, worker, asked, hedge)
+        body = x.body if not asked and x.rewrite is None else body_for(x, asked)
         worker.enter()
         worker.cells.selections += 1
         x.attempts.append(attempt)
@@ -199,12 +193,12 @@ class Driver:
         elif status == 429:
             error = UpstreamError(Code.UPSTREAM_RATE_LIMITED, "the worker limits its rate", retry=Retry.SAFE)
             self._count_error(attempt, error)
-            attempt.worker.breaker.release()
+            attempt.worker.breaker.release(attempt.epoch)
         else:
             error = UpstreamError(Code.UPSTREAM_FAILED, f"the worker answered {status}", retry=Retry.RESEND)
             if status in _NEUTRAL_STATUSES:
                 self._count_error(attempt, error)
-                attempt.worker.breaker.release()
+                attempt.worker.breaker.release(attempt.epoch)
             else:
                 self._blame(attempt, error)
         if status not in (401, 403):
@@ -220,7 +214,7 @@ class Driver:
         if x.attempt_count >= retry.max_attempts or error.retry is Retry.NEVER or (error.retry is Retry.RESEND and not retry.resend):
             self._give_up(x, error)
             return
-        if now_s - x.started_s >= self._timeouts.total_s or not self._budget.take(now_s):
+        if now_s - x.started_s >= self._timeouts.total_s or not self._budget.take():
             self._give_up(x, error)
             return
         assert x.cells is not None
@@ -263,8 +257,7 @@ class Driver:
     def whole(self, attempt: Attempt, usage: Usage | None) -> None:
         """Give the client a complete answer."""
         x = attempt.exchange
-        self._leave(attempt)
-        self._praise(attempt)
+        self._finished(attempt)
         self._win(attempt)
         x.usage = usage
         x.error = None
@@ -280,14 +273,13 @@ class Driver:
         x.status = attempt.status
         x.error = None
         x.bytes_out += len(first)
-        x.client.start(attempt.status, attempt.head + b"x-request-id: " + x.request_id + b"\r\n", None)
+        x.client.start(attempt.status, attempt.head + x.id_line, None)
         x.client.write(first)
 
     def stream_complete(self, attempt: Attempt) -> None:
         """End a stream that is whole."""
         x = attempt.exchange
-        self._leave(attempt)
-        self._praise(attempt)
+        self._finished(attempt)
         scanner = attempt.scanner
         assert scanner is not None
         if not x.started:
@@ -313,7 +305,7 @@ class Driver:
         x.status = attempt.status
         x.error = None
         x.bytes_out += len(first)
-        x.client.start(attempt.status, attempt.head + b"x-request-id: " + x.request_id + b"\r\n", attempt.length)
+        x.client.start(attempt.status, attempt.head + x.id_line, attempt.length)
         x.client.write(first)
 
     def passed(self, attempt: Attempt) -> None:
@@ -321,8 +313,7 @@ class Driver:
         x = attempt.exchange
         if not x.started:
             self.begin_passing(attempt, b"")
-        self._leave(attempt)
-        self._praise(attempt)
+        self._finished(attempt)
         x.client.finish(keep=True)
         self._end(x)
 
@@ -330,11 +321,9 @@ class Driver:
         """This attempt's answer is the client's: cancel the other one."""
         x = attempt.exchange
         x.worker = attempt.worker
-        now_s = attempt.last_s
-        x.first_byte_s = now_s
         if self._hedge.enabled:
             assert x.pool is not None
-            x.pool.observe_first_byte(now_s - attempt.sent_s)
+            x.pool.observe_first_byte(attempt.last_s - attempt.sent_s)
             if x.hedge_timer is not None:
                 x.hedge_timer.cancel()
                 x.hedge_timer = None
@@ -372,7 +361,7 @@ class Driver:
         x.started = True
         x.status = status
         x.bytes_out += len(body)
-        x.client.respond(status, head + b"x-request-id: " + x.request_id + b"\r\n", body)
+        x.client.respond(status, head + x.id_line, body)
         self._end(x)
 
     def _end(self, x: Exchange) -> None:
@@ -394,12 +383,17 @@ class Driver:
             x.hedge_timer = None
         self.active.discard(x)
         account(x, self.rt)
+        # References in a circle would wait for the garbage collector, which costs more than the request did.
+        x.plan = None
+        if x.held is not None:
+            x.held.call = None
+            x.held = None
         x.client.release()
 
     def _cancel(self, attempt: Attempt) -> None:
         """End an attempt that nobody waits for any more; its worker is not to blame."""
         self._leave(attempt)
-        attempt.worker.breaker.release()
+        attempt.worker.breaker.release(attempt.epoch)
         if attempt.call is not None:
             attempt.call.cancel()
 
@@ -407,9 +401,16 @@ class Driver:
         attempt.exchange.attempts.remove(attempt)
         attempt.worker.leave()
 
+    def _finished(self, attempt: Attempt) -> None:
+        """Take an attempt off whose answer is complete."""
+        attempt.call = None
+        attempt.exchange.attempts.remove(attempt)
+        attempt.worker.leave()
+        self._praise(attempt)
+
     def _praise(self, attempt: Attempt) -> None:
         attempt.worker.cells.successes += 1
-        attempt.worker.breaker.success()
+        attempt.worker.breaker.success(attempt.epoch)
         if attempt.exchange.span is not None:
             attempt.exchange.span.attempt(attempt.worker.url, attempt.status, "")
 
@@ -418,10 +419,10 @@ class Driver:
         self._count_error(attempt, error)
         worker = attempt.worker
         if error.code is Code.OVERLOADED:
-            worker.breaker.release()
+            worker.breaker.release(attempt.epoch)
             return
         worker.cells.failures += 1
-        worker.breaker.failure()
+        worker.breaker.failure(attempt.epoch)
         if error.code is Code.CONNECT_FAILED:
             self.rt.report_failure(worker.id)
 
@@ -447,9 +448,9 @@ class Driver:
     def _send_hedge(self, x: Exchange) -> None:
         """Ask a second worker, if the first has not answered yet."""
         x.hedge_timer = None
-        if x.over or x.started or len(x.attempts) != 1 or x.attempts[0].mode not in (Mode.NONE, Mode.STREAM):
+        if x.over or x.started or len(x.attempts) != 1 or x.attempts[0].mode not in (NONE, STREAM):
             return
-        if not self._hedges.take(self.rt.time()):
+        if not self._hedges.take():
             return
         worker = next_worker(x)
         if worker is None:
@@ -460,6 +461,8 @@ class Driver:
 
     def tick(self, now_s: float) -> None:
         """End what took too long; called ten times a second."""
+        self._budget.tick(now_s)
+        self._hedges.tick(now_s)
         for x in tuple(self.active):
             if x.over:
                 continue
@@ -477,7 +480,7 @@ class Driver:
         limits = self._timeouts
         for attempt in tuple(x.attempts):
             waited_s = now_s - attempt.sent_s
-            if attempt.mode is Mode.NONE:
+            if attempt.mode == NONE:
                 late = waited_s > limits.first_byte_s
                 text = "the worker did not begin to answer in time"
             else:

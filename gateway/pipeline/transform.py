@@ -17,25 +17,31 @@ def asks_usage(x: Exchange, worker: Worker) -> bool:
 
 def body_for(x: Exchange, asked: bool) -> bytes:
     """The request body for a worker."""
-    if not asked and x.rewrite is None:
+    if asked:
+        if x.asking_body is None:
+            x.asking_body = ask_usage(body_for(x, False), x.facts.has_stream_options)
+        return x.asking_body
+    if x.rewrite is None:
         return x.body
-    body = x.upstream_bodies.get(asked)
-    if body is None:
-        body = x.body if x.rewrite is None else replace_model(x.body, x.rewrite)
-        if asked:
-            body = ask_usage(body, x.facts.has_stream_options)
-        x.upstream_bodies[asked] = body
-    return body
+    if x.plain_body is None:
+        x.plain_body = replace_model(x.body, x.rewrite)
+    return x.plain_body
 
 
 def head_for(x: Exchange, worker: Worker, length: int, rt: Runtime) -> bytes:
     """The request head for a worker."""
+    extra = b"" if worker.own_key or x.bearer is None or not rt.hands_credentials_on else own_credential(x)
+    if x.span is not None:
+        extra += x.span.traceparent_line()
+    elif x.traceparent is not None:
+        extra += b"traceparent: %b\r\n" % x.traceparent
     target = x.endpoint.target_at(worker.state.engine)
-    prefix = worker.target.prefix
-    if prefix:
-        target = prefix + target
-    credential = b"" if worker.own_key or not rt.hands_credentials_on else own_credential(x)
-    trace = x.span.traceparent_line() if x.span is not None else (b"traceparent: " + x.traceparent + b"\r\n" if x.traceparent else b"")
-    return b"POST %b%b%bcontent-length: %d\r\n%b%b%b\r\n" % (
-        target, x.query, worker.request_head, length, credential, trace, x.forwarded,
-    )  # fmt: skip
+    return b"POST %b%b%b%bcontent-length: %d\r\n%b%b\r\n" % (
+        worker.target.prefix,
+        target,
+        x.query,
+        worker.request_head,
+        length,
+        extra,
+        x.forwarded,
+    )

@@ -42,8 +42,18 @@ _pool = _Pool()
 os.register_at_fork(after_in_child=_pool.clear)
 
 
+def prefix_of(dialect: Dialect | None) -> bytes:
+    """Return the prefix of a dialect's new ids."""
+    return b"req-" if dialect is None else PREFIXES.get(dialect, b"req-")
+
+
 def new_request_id(dialect: Dialect | None = None) -> bytes:
     """Return a new id: the dialect's prefix and 24 alphanumeric characters, over 140 bits from the system's generator."""
+    return prefix_of(dialect) + random_id()
+
+
+def random_id() -> bytes:
+    """Return the part of a new id that follows the prefix."""
     pool = _pool
     at = pool.at
     end = at + _LENGTH
@@ -51,7 +61,7 @@ def new_request_id(dialect: Dialect | None = None) -> bytes:
         pool.characters = os.urandom(_LENGTH * _IDS_A_FILL).translate(_TO_ALPHABET)
         at, end = 0, _LENGTH
     pool.at = end
-    return (PREFIXES.get(dialect, b"req-") if dialect is not None else b"req-") + pool.characters[at:end]
+    return pool.characters[at:end]
 
 
 def acceptable(value: bytes) -> bool:

@@ -60,7 +60,7 @@ class Pool:
             self._dirty = False
             tiers: dict[int, list[Worker]] = {}
             for worker in self.members:
-                if worker.ready and worker.breaker.admits:
+                if worker.ready and worker.breaker.available:
                     tiers.setdefault(worker.state.priority, []).append(worker)
             new = tuple(tuple(tiers[priority]) for priority in sorted(tiers, reverse=True))
             # A policy keeps what it derived from a tuple: an equal one keeps its identity.
@@ -69,10 +69,9 @@ class Pool:
 
     def plan(self, request: RoutingRequest) -> Iterator[Worker]:
         """Rank the available workers for a request, best first, each once; empty where none is available."""
-        tiers = self.tiers
-        rank = self.policy.rank
+        tiers = self.tiers if self._dirty else self._tiers
         if len(tiers) == 1:
-            return rank(request, tiers[0])  # type: ignore[return-value]
+            return self.policy.rank(request, tiers[0])  # type: ignore[return-value]
         return self._plan_tiers(request, tiers)
 
     def _plan_tiers(self, request: RoutingRequest, tiers: tuple[tuple[Worker, ...], ...]) -> Iterator[Worker]:

@@ -11,6 +11,7 @@ the colon or an obsolete fold end the connection with a 400, before anything of 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -34,19 +35,81 @@ _SMALL_WRITE = 16 << 10
 """Pieces up to this size are joined with their framing; larger ones are written beside it and not copied."""
 
 
+_SIMPLE = re.compile(
+    rb"POST (/[\x21-\x22\x24-\x7e]*) HTTP/1\.1\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
+)
+"""A request head in the strictest reading of RFC 9112: one token, colon, visible text and CRLF a line, no folds."""
+_HOST = 1
+_LENGTH = 2
+_CONNECTION = 3
+_COMPLEX = 4
+_NOTED = {
+    b"host": _HOST,
+    b"content-length": _LENGTH,
+    b"connection": _CONNECTION,
+    b"transfer-encoding": _COMPLEX,
+    b"upgrade": _COMPLEX,
+    b"expect": _COMPLEX,
+    b"te": _COMPLEX,
+    b"trailer": _COMPLEX,
+}
+
+
+def _simple_request(data: bytes, max_header: int, max_body: int) -> _Request | None:
+    """Read a request that came whole in one piece and leaves no question of framing open; None for every other.
+
+    What is refused here is no error: llhttp reads it. Nearly every request of an SDK passes, and saves the ten to twenty
+    callbacks that llhttp makes for it.
+    """
+    found = _SIMPLE.match(data)
+    if found is None:
+        return None
+    end = found.end()
+    if end > max_header:
+        return None
+    headers: Headers = []
+    hosts = 0
+    length = -1
+    for line in found[2].split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if not colon:
+            break  # the empty piece behind the last line end
+        name = name.lower()
+        value = value.strip(b" \t")
+        noted = _NOTED.get(name)
+        if noted is not None:
+            if noted == _HOST:
+                hosts += 1
+            elif noted == _LENGTH:
+                if length >= 0 or not value.isdigit() or len(value) > 9:
+                    return None
+                length = int(value)
+            elif noted == _COMPLEX or value.lower() != b"keep-alive":
+                return None
+        headers.append((name, value))
+    if hosts != 1 or length != len(data) - end or length > max_body:
+        return None
+    request = _Request()
+    request.headers = headers
+    request.method = b"POST"
+    request.url = found[1]
+    request.body = data[end:]
+    return request
+
+
 class _Request:
     """A request as the parser gives it."""
 
-    __slots__ = ("body", "http10", "keep_alive", "method", "headers", "size", "url")
+    url = b""
+    body = b""
+    method = b""
+    size = 0
+    keep_alive = True
+    http10 = False
 
     def __init__(self) -> None:
-        self.url = b""
         self.headers: Headers = []
-        self.body = b""
-        self.method = b""
-        self.size = 0
-        self.keep_alive = True
-        self.http10 = False
 
 
 class Connection(HttpToolsProtocol):
@@ -77,6 +140,8 @@ class Connection(HttpToolsProtocol):
         """Nothing more is read."""
         self._closing = False
         """Everything is written; what remains is to close in a way that the client can still read it."""
+        self._idles = True
+        """`since_s` tells since when it idles; set by the first sweep that finds it idle, which saves a request the clock."""
         self.since_s = 0.0
         """Since when it idles, or since when the request being read has brought nothing, or since when it is closing."""
 
@@ -110,6 +175,13 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._dead:
+            return
+        if (
+            self._request is None
+            and self._serving is None
+            and (request := _simple_request(data, self._max_header, self._max_body)) is not None
+        ):
+            self._serve(request)
             return
         try:
             self.parser.feed_data(data)
@@ -291,8 +363,9 @@ class Connection(HttpToolsProtocol):
         elif self._dead or self._listener.closing:
             self._close()
         else:
-            self.since_s = self._listener.loop.time()
-            self.flow.resume_reading()
+            self._idles = False
+            if self.flow.read_paused:
+                self.flow.resume_reading()
 
     def _serve_waiting(self) -> None:
         if self._waiting and self._serving is None and not self.transport.is_closing():
@@ -378,7 +451,10 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
         elif self._serving is None and not self._waiting:
             if self._request is None:
-                if waited_s > limits.keep_alive_timeout_s:
+                if not self._idles:
+                    self._idles = True
+                    self.since_s = now_s
+                elif waited_s > limits.keep_alive_timeout_s:
                     self._close()
             elif waited_s > (limits.body_timeout_s if self._head_done else limits.header_timeout_s):
                 self._refuse(ClientError(Code.REQUEST_TIMEOUT, "the request did not arrive in time"))

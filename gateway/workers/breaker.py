@@ -39,6 +39,11 @@ class BreakerState(StrEnum):
     """A bounded number of probes."""
 
 
+_CLOSED = BreakerState.CLOSED
+_OPEN = BreakerState.OPEN
+_HALF_OPEN = BreakerState.HALF_OPEN
+
+
 class Breaker:
     """The breaker of one worker. Made by `Registry`, moved on by its `tick`, used by the pipeline."""
 
@@ -79,7 +84,7 @@ class Breaker:
 
     def acquire(self) -> bool:
         """Say whether an attempt may be sent now; in half-open it takes a probe slot."""
-        if self.state is BreakerState.CLOSED:
+        if self.state is _CLOSED:
             return True
         if not self.admits:
             return False
@@ -91,10 +96,10 @@ class Breaker:
         """Hear that an attempt succeeded."""
         if epoch is not None and epoch != self.epoch:
             return
-        if self.state is BreakerState.CLOSED:
+        if self.state is _CLOSED:
             if self._config.enabled:
                 self._record(0)
-        elif self.state is BreakerState.HALF_OPEN:
+        elif self.state is _HALF_OPEN:
             self._end_probe()
             self._succeeded += 1
             if self._succeeded >= self._config.success_threshold:
@@ -105,21 +110,21 @@ class Breaker:
         """Hear that an attempt failed by the worker's fault."""
         if epoch is not None and epoch != self.epoch:
             return
-        if self.state is BreakerState.CLOSED:
+        if self.state is _CLOSED:
             if self._config.enabled:
                 self._record(1)
-        elif self.state is BreakerState.HALF_OPEN:
+        elif self.state is _HALF_OPEN:
             self._open_s = min(self._open_s * 2.0, max(self._config.max_open_s, self._config.open_s))
             self._become(BreakerState.OPEN)
 
     def release(self, epoch: int | None = None) -> None:
         """Hear that an attempt ended without a verdict; a probe gives its slot back."""
-        if self.state is BreakerState.HALF_OPEN and (epoch is None or epoch == self.epoch):
+        if self.state is _HALF_OPEN and (epoch is None or epoch == self.epoch):
             self._end_probe()
 
     def tick(self, now_s: float) -> None:
         """Let an open breaker whose time is over become half-open."""
-        if self.state is BreakerState.OPEN and now_s >= self._due_s:
+        if self.state is _OPEN and now_s >= self._due_s:
             self._become(BreakerState.HALF_OPEN)
 
     def _end_probe(self) -> None:
@@ -157,9 +162,9 @@ class Breaker:
         self._probes = self._succeeded = 0
         self.available = self.admits = state is not BreakerState.OPEN
         now_s = self._clock()
-        if state is BreakerState.OPEN:
+        if state is _OPEN:
             self._due_s = now_s + self._open_s
-        elif state is BreakerState.CLOSED:
+        elif state is _CLOSED:
             self._totals = [0] * BUCKETS
             self._failed = [0] * BUCKETS
             self._total = self._failures = self._bucket = 0
