@@ -220,7 +220,8 @@ class RoutingConfig(Section):
     """cache_aware: share of the prompt that must match to follow the cache."""
     balance_abs_threshold: Annotated[int, Field(ge=0)] = 8
     """cache_aware, bucket: requests in flight more than on the least loaded worker above which load wins, where the relative
-    threshold is exceeded too. smg takes 64, which lets one hot prefix hold up to 64 requests on one worker of an idle fleet."""
+    threshold is exceeded too (a quarter of it for a prefix that many prompts share). smg takes 64, which lets one hot prefix hold
+    up to 64 requests on one worker of an idle fleet."""
     balance_rel_threshold: Annotated[float, Field(ge=1)] = 1.5
     """cache_aware, bucket: multiple of the least loaded worker's requests in flight above which load wins (with the absolute one)."""
     max_tree_bytes: Annotated[int, Field(ge=1024)] = 64 << 20

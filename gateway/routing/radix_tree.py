@@ -23,8 +23,10 @@ MAX_PROMPT = 128 << 10
 """Bytes of a prompt that count (about 32k tokens); prompts that share this much share nearly all of the work there is to save."""
 MAX_DEPTH = 128
 """Edges from the root; deeper ones are not made, so that a walk is bounded whatever clients send."""
-NODE_BYTES = 600
+NODE_BYTES = 620
 """What a node takes besides its label: struct, key, place among its siblings and in the order of use (measured, see the tests)."""
+HOT_USES = 16
+"""Prompts that ended or branched off at a node, from which on it is hot: many share it, so that a copy of it pays."""
 SWEPT = 32
 """Nodes that one insertion wipes of forgotten workers."""
 
@@ -35,6 +37,8 @@ class Node(msgspec.Struct, gc=False, eq=False):
     label: bytes
     holders: int
     children: dict[bytes, Node] | None = None
+    uses: int = 0
+    """Prompts that ended or branched off here since it last grew."""
 
 
 class RadixTree:
@@ -72,22 +76,25 @@ class RadixTree:
             self._bits[worker_id] = bit
         return bit
 
-    def holders(self, prompt: bytes, among: int, share: float) -> int:
-        """Return the bits of those `among` who hold the longest beginning of the prompt, at least this share of it; 0 for none."""
+    def holders(self, prompt: bytes, among: int, share: float) -> tuple[int, bool]:
+        """Return the bits of those `among` who hold the longest beginning of the prompt, and whether that beginning is hot.
+
+        What is less than this share of the prompt does not count; 0 where nobody holds enough.
+        """
         path, depths, _, partial, matched = self._walk(prompt)
         need = share * self._end(prompt)
         among &= ~self._dead
         if partial is not None and (depths[-1] if depths else 0) + matched >= need:
             found = partial.holders & among
             if found:
-                return found
+                return found, False
         for at in range(len(path) - 1, -1, -1):
             if depths[at] < need:
                 break
             found = path[at].holders & among
             if found:
-                return found
-        return 0
+                return found, path[at].uses >= HOT_USES
+        return 0, False
 
     def add(self, prompt: bytes, worker_id: str) -> None:
         """Note that a worker was sent a prompt."""
@@ -107,6 +114,7 @@ class RadixTree:
         if at < end and len(path) < MAX_DEPTH:
             if node.children is None and node.holders == bit:
                 node.label += prompt[at:end]
+                node.uses = -1
                 self.size_bytes += end - at
             else:
                 leaf = Node(prompt[at:end], bit)
@@ -115,6 +123,7 @@ class RadixTree:
                 node.children[prompt[at : at + PAGE]] = leaf
                 parents[leaf] = node
                 self.size_bytes += NODE_BYTES + end - at
+        node.uses += 1
         for node in reversed(path):
             node.holders |= bit
             parents.move_to_end(node)

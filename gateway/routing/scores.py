@@ -70,7 +70,7 @@ class Imbalance:
 
     __slots__ = ("_abs", "_rel")
 
-    def __init__(self, balance_abs_threshold: int, balance_rel_threshold: float) -> None:
+    def __init__(self, balance_abs_threshold: float, balance_rel_threshold: float) -> None:
         self._abs = balance_abs_threshold
         self._rel = balance_rel_threshold
 

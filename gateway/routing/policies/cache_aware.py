@@ -3,6 +3,8 @@
 1. Score all candidates by load.
 2. Find who holds the longest beginning of the prompt, at least `cache_threshold` of it; of several the least loaded.
 3. Take it, unless it is imbalanced against the least loaded candidate (`balance_abs_threshold` and `balance_rel_threshold`).
+   A hot beginning, one that many prompts share, gives way at a quarter of the absolute threshold: a conversation that moves
+   pays for its whole prefill again, while a copy of a hot prefix is paid for once and serves all that follow.
 4. Otherwise, and without a prompt, take the least loaded.
 
 Whoever is chosen holds the prompt from then on. So a hot prefix is copied to one more worker each time its holders fall behind,
@@ -19,6 +21,9 @@ from gateway.routing.candidate import Candidate, RoutingRequest
 from gateway.routing.radix_tree import RadixTree
 from gateway.routing.scores import Imbalance, LoadScores
 
+HOT_PART = 0.25
+"""Part of `balance_abs_threshold` that counts for a hot prefix."""
+
 
 class CacheAware:
     """Follows the prefix caches of the engines by remembering which prompts went where."""
@@ -29,6 +34,7 @@ class CacheAware:
         self.tree = RadixTree(config.max_tree_bytes)
         self._share = config.cache_threshold
         self._imbalance = Imbalance(config.balance_abs_threshold, config.balance_rel_threshold)
+        self._hot_imbalance = Imbalance(config.balance_abs_threshold * HOT_PART, config.balance_rel_threshold)
         self._scores = LoadScores(rng)
         self._seen: Sequence[Candidate] | None = None
         self._at: dict[int, int] = {}
@@ -57,13 +63,14 @@ class CacheAware:
             return candidates[least]
         if candidates is not self._seen:
             self._match(candidates)
-        held = self.tree.holders(prompt, self._among, self._share)
+        held, hot = self.tree.holders(prompt, self._among, self._share)
         if not held:
             return candidates[least]
         wanted = self._at.get(held, -1)
         if wanted < 0:
             wanted = min([at for bit, at in self._at.items() if held & bit], key=scores.__getitem__)
-        if wanted != least and self._imbalance.between(candidates[wanted], candidates[least]):
+        imbalance = self._hot_imbalance if hot else self._imbalance
+        if wanted != least and imbalance.between(candidates[wanted], candidates[least]):
             return candidates[least]
         return candidates[wanted]
 
