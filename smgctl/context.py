@@ -13,6 +13,8 @@ import typer
 from smgctl.output import Output
 
 if TYPE_CHECKING:
+    from httpx import BaseTransport  # noqa: TID251 - a type; the client is the SDK's
+
     from gateway.config.load import ConfigSource
     from gateway.config.model import GatewayConfig
     from gateway.sdk import Client
@@ -50,13 +52,15 @@ class SmgContext:
     out: Output = field(default_factory=Output)
     launch: Launch = launch
     """Runs a gateway and returns its exit code."""
+    transport: BaseTransport | None = None
+    """Carries calls to the gateway; sockets unless set."""
 
     def connect(self, url: str, api_key: str | None, ca_file: str | None = None, *, timeout_s: float = 30.0) -> Client:
         """Return a client of the gateway at a URL; the caller closes it."""
         from gateway.sdk import Client
 
         try:
-            return Client(url, api_key=api_key, ca_file=ca_file, timeout_s=timeout_s)
+            return Client(url, api_key=api_key, ca_file=ca_file, timeout_s=timeout_s, transport=self.transport)
         except ValueError as error:
             self.abort(str(error), ExitCode.USAGE)
 

@@ -49,7 +49,7 @@ class AsyncClient:
         self.url = url.rstrip("/")
         self._inference = wire.timeout(inference_timeout_s, connect_timeout_s)
         self._http = httpx.AsyncClient(
-            transport=transport, timeout=wire.timeout(timeout_s, connect_timeout_s), **wire.options(self.url, api_key, ca_file)
+            transport=transport, timeout=wire.timeout(timeout_s, connect_timeout_s), **wire.options(url, api_key, ca_file)
         )
 
     async def __aenter__(self) -> Self:

@@ -48,7 +48,7 @@ class Client:
         self.url = url.rstrip("/")
         self._inference = wire.timeout(inference_timeout_s, connect_timeout_s)
         self._http = httpx.Client(
-            transport=transport, timeout=wire.timeout(timeout_s, connect_timeout_s), **wire.options(self.url, api_key, ca_file)
+            transport=transport, timeout=wire.timeout(timeout_s, connect_timeout_s), **wire.options(url, api_key, ca_file)
         )
 
     def __enter__(self) -> Self:

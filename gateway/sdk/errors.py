@@ -59,9 +59,8 @@ def api_error(status: int, headers: Mapping[str, str], body: bytes) -> SmgApiErr
             message = HTTPStatus(status).phrase.lower()
         except ValueError:
             message = f"status {status}"
-    return SmgApiError(
-        status, code or headers.get("x-smg-error-code", "") or f"http_{status}", message, _seconds(headers.get("retry-after"))
-    )
+    code = code or headers.get("x-smg-error-code", "") or f"http_{status}"
+    return SmgApiError(status, code, message, _seconds(headers.get("retry-after")), _problems(value))
 
 
 def read_error(value: Any) -> tuple[str, str]:

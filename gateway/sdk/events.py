@@ -23,6 +23,7 @@ class EventReader:
     def __init__(self) -> None:
         self._rest = bytearray()
         self._data: list[bytes] = []
+        self._held = 0
         self._name = ""
         self.ended = False
         """The end mark has come."""
@@ -43,7 +44,7 @@ class EventReader:
             if event is not None:
                 found.append(event)
         del self._rest[:start]
-        if len(self._rest) > MAX_EVENT_BYTES:
+        if len(self._rest) + self._held > MAX_EVENT_BYTES:
             raise SmgApiError(200, "stream_broken", f"an event is larger than {MAX_EVENT_BYTES >> 20} MiB")
         return found
 
@@ -63,6 +64,7 @@ class EventReader:
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
+            self._held += len(value)
         elif name == b"event":
             self._name = value.decode("utf-8", "replace")
         return None
@@ -70,7 +72,7 @@ class EventReader:
     def _event(self) -> dict[str, Any] | None:
         data, name = b"\n".join(self._data), self._name
         self._data.clear()
-        self._name = ""
+        self._held, self._name = 0, ""
         if not data:
             return None
         if data == b"[DONE]":

@@ -37,9 +37,9 @@ def options(url: str, api_key: str | None, ca_file: str | None) -> dict[str, Any
     except OSError as error:
         raise ValueError(f"the CA file {ca_file} cannot be used: {error.strerror or error}") from None
     headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-    if not headers.get("authorization", "").isascii():
+    if api_key and not (api_key.isascii() and api_key.isprintable()):
         raise ValueError("the API key holds a character that no header may carry")
-    return {"base_url": url, "headers": headers, "verify": verify, "trust_env": not is_loopback(url), "follow_redirects": False}
+    return {"base_url": url.rstrip("/"), "headers": headers, "verify": verify, "trust_env": not is_loopback(url), "follow_redirects": False}
 
 
 def request(call: Call[Any], limits: httpx.Timeout | None) -> dict[str, Any]:
