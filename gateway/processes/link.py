@@ -16,7 +16,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import msgspec
 
@@ -68,6 +68,7 @@ class Link(asyncio.Protocol):
         self._tasks = asyncio.TaskGroup()
         self._writable = asyncio.Event()
         self._closed = asyncio.Event()
+        self._lost = asyncio.Event()
 
     def __repr__(self) -> str:
         state = self.reason or ("open" if self._transport is not None else "not opened")
@@ -95,6 +96,8 @@ class Link(asyncio.Protocol):
         self.close("closed by this end")
         for task in self._responding:
             task.cancel()
+        if self._transport is not None:
+            await self._lost.wait()
         await self._tasks.__aexit__(None, None, None)  # Without the error, which would come out wrapped in a group.
 
     @property
@@ -173,9 +176,8 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class.
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
@@ -201,6 +203,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail what waits."""
+        self._lost.set()
         self.close(f"{self.peer} closed the link" if error is None else f"the link to {self.peer} broke: {error}")
 
     def _receive(self, message: Message) -> None:

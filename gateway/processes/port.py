@@ -36,6 +36,8 @@ class ApplyResult(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...]
     applied: bool
     """False for a dry run, and where there was nothing to change."""
+    needs_restart: tuple[str, ...] = ()
+    """A dry run names the paths here that only a restart brings into force; applying them is refused."""
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +69,8 @@ class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     workers: dict[str, int]
     """Status -> number of workers."""
     processes: tuple[ProcessStatus, ...]
+    discovery: dict[str, str] = {}
+    """Discovery source -> why it cannot look at the moment; empty where it can."""
     last_error: str = ""
     """Why the last reload or apply was refused; empty once one succeeds."""
 
@@ -104,6 +108,10 @@ class LeaderPort(Protocol):
 
     async def remove_worker(self, worker_id: str) -> WorkerState:
         """Drain a worker, then let it leave; returns as soon as it drains."""
+        ...
+
+    def report_failure(self, worker_id: str) -> None:
+        """Hear that a request met a refused connection: the worker is checked at once. Costs little, never raises."""
         ...
 
     async def config(self) -> ConfigView:

@@ -92,6 +92,7 @@ REPLACE_WORKER: Method[ReplaceWorker, WorkerState] = Method("replace_worker", Re
 PATCH_WORKER: Method[PatchWorker, WorkerState] = Method("patch_worker", PatchWorker, WorkerState, ASK_S)
 DRAIN_WORKER: Method[str, WorkerState] = Method("drain_worker", str, WorkerState, ASK_S)
 REMOVE_WORKER: Method[str, WorkerState] = Method("remove_worker", str, WorkerState, ASK_S)
+REPORT_FAILURE: Method[str, None] = Method("report_failure", str, None, ASK_S)
 CONFIG: Method[None, ConfigView] = Method("config", None, ConfigView, ASK_S)
 APPLY_CONFIG: Method[ApplyConfig, ApplyResult] = Method("apply_config", ApplyConfig, ApplyResult, APPLY_S)
 ROLLBACK: Method[None, ApplyResult] = Method("rollback", None, ApplyResult, APPLY_S)
@@ -209,6 +210,10 @@ class RemoteLeader:
         """Drain a worker, then let it leave."""
         return await self._link.call(REMOVE_WORKER, worker_id)
 
+    def report_failure(self, worker_id: str) -> None:
+        """Tell the leader to check a worker."""
+        self._link.notify(REPORT_FAILURE, worker_id)
+
     async def config(self) -> ConfigView:
         """Return the configuration in force."""
         if self._link.is_open or self._view is None:
@@ -286,6 +291,7 @@ def serve_leader(
     link.answer(PATCH_WORKER, patch_worker)
     link.answer(DRAIN_WORKER, leader.drain_worker)
     link.answer(REMOVE_WORKER, leader.remove_worker)
+    link.hear(REPORT_FAILURE, leader.report_failure)
     link.answer(CONFIG, config)
     link.answer(APPLY_CONFIG, apply_config)
     link.answer(ROLLBACK, rollback)

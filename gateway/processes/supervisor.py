@@ -16,12 +16,13 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 import uvloop
 
 from gateway.config.load import ConfigSource
-from gateway.config.model import GatewayConfig
+from gateway.config.model import GatewayConfig, ServerConfig
 from gateway.errors import Code, GatewayError
 from gateway.processes.child import Child
 from gateway.processes.leader import Leader
@@ -32,6 +33,7 @@ from gateway.processes.remote import Joining, RemoteMember, serve_leader
 from gateway.shared.layout import COLUMNS
 from gateway.shared.table import SharedTable
 from gateway.telemetry.clock import wall_s
+from gateway.telemetry.metrics_server import MetricsServer
 
 START_S: Final = 60.0
 """Time a process has to become ready."""
@@ -65,6 +67,13 @@ def run(
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Supervisor(config, source, command, on_ready=on_ready).run())
+
+
+def metrics_port(server: ServerConfig, leader: Leader) -> AbstractAsyncContextManager[object]:
+    """Return the metrics port, to be opened; nothing where it is switched off."""
+    if server.metrics_port is None:
+        return nullcontext()
+    return MetricsServer(server.metrics_host or "127.0.0.1", server.metrics_port, leader.metrics)
 
 
 class Supervisor:
@@ -120,7 +129,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._on_stop_signal)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         try:
-            async with self._leader, asyncio.TaskGroup() as owned:
+            async with self._leader, metrics_port(self._config.server, self._leader), asyncio.TaskGroup() as owned:
                 reloads = owned.create_task(self._reload_when_told())
                 async with self._tasks:
                     for child in self._children:

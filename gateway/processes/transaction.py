@@ -21,7 +21,7 @@ from gateway.processes.versions import Version
 log = logging.getLogger(__name__)
 
 
-class Astray(Exception):  # noqa: N818
+class Astray(Exception):
     """Raised by `restore`: these members run neither version for sure."""
 
     def __init__(self, names: tuple[str, ...]) -> None:

@@ -119,7 +119,7 @@ async def test_a_call_that_takes_too_long_fails_and_frees_its_place() -> None:
         assert "did not answer `echo` within 0.02 s" in error.message
         released.set()
         while "0 running" not in repr(right):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         assert await left.call(ECHO, "second") == "second"
 
 
