@@ -22,7 +22,7 @@ class Output:
 
     def line(self, text: str) -> None:
         """Write a line."""
-        print(text, file=self._stdout)
+        print(_clean(text), file=self._stdout)
 
     def text(self, text: str) -> None:
         """Write a text as it is."""
@@ -46,7 +46,7 @@ class Output:
         for column in columns:
             table.add_column(column, overflow="fold", no_wrap=not terminal)
         for row in rows:
-            table.add_row(*(Text(_cell(value), style=_COLOURS.get(str(value), "")) for value in row))
+            table.add_row(*(Text(_clean(_cell(value)), style=_COLOURS.get(str(value), "")) for value in row))
         if terminal:
             Console(file=self._stdout).print(table)
             return
@@ -60,25 +60,30 @@ class Output:
         """Write names and values, one a line."""
         width = max(map(len, values), default=0) + 1
         for name, value in values.items():
-            print(f"{name + ':':<{width}} {_cell(value)}".rstrip(), file=self._stdout)
+            print(f"{name + ':':<{width}} {_clean(_cell(value))}".rstrip(), file=self._stdout)
 
     def error(self, message: str) -> None:
         """Say on stderr what went wrong."""
-        print(f"error: {message}", file=self._stderr)
+        print(f"error: {_clean(message)}", file=self._stderr)
 
     def problem(self, message: str) -> None:
         """Name one mistake on stderr, the way compilers do, so that editors find the line."""
-        print(message, file=self._stderr)
+        print(_clean(message), file=self._stderr)
 
     def hint(self, message: str) -> None:
         """Say on stderr what may not be meant."""
-        print(f"hint: {message}", file=self._stderr)
+        print(f"hint: {_clean(message)}", file=self._stderr)
+
+
+def _clean(text: str) -> str:
+    """Take out what would steer a terminal: much of what is shown was sent by somebody else."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _cell(value: Any) -> str:
+    if value is None or value in ("", [], (), {}):
+        return "-"
     match value:
-        case None | "" | [] | {}:
-            return "-"
         case bool():
             return "yes" if value else "no"
         case float():
