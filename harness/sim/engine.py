@@ -47,6 +47,9 @@ class SimEngine:
         self._driver: Driver | None = None
         self._app: App | None = None
         self._held: deque[Exchange] = deque()
+        """Requests that came while the engine was frozen; no more than there are connections."""
+        self._late: deque[Callable[[], None]] = deque()
+        """Callbacks that were due meanwhile."""
         self._timers: set[asyncio.TimerHandle] = set()
         self._last: deque[SeenRequest] = deque(maxlen=settings.history)
         self._paths: dict[str, int] = {}
@@ -187,7 +190,9 @@ class SimEngine:
 
         def due() -> None:
             self._timers.discard(handle)
-            if not exchange.over:
+            if self.frozen:
+                self._late.append(due)
+            elif not exchange.over:
                 call()
 
         handle = asyncio.get_running_loop().call_later(delay_s, due)
@@ -232,6 +237,9 @@ class SimEngine:
             self._driver.freeze()
             return
         self._driver.thaw()
+        late, self._late = self._late, deque()
+        for call in late:
+            call()
         held, self._held = self._held, deque()
         for exchange in held:
             if not exchange.over:
@@ -268,6 +276,7 @@ class SimEngine:
             handle.cancel()
         self._timers.clear()
         self._held.clear()
+        self._late.clear()
         if self._server is not None:
             self._server.close()
             self._server = None

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -170,9 +170,8 @@ class Connection(asyncio.Protocol):
         self.write_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport; disable Nagle as uvicorn's loops do."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        """Take the transport."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._host.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -86,15 +86,9 @@ def inputs(body: dict[str, Any]) -> list[str]:
     value = body.get("input")
     if value is None:
         raise Refusal.missing("input")
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list) and 0 < len(value) <= MAX_TEXTS:
-        if all(isinstance(item, str) for item in value):
-            return list(value)
-        if all(isinstance(item, int) for item in value):
-            return [tokens.decode(value)]
-        if all(isinstance(item, list) for item in value):
-            return [tokens.decode(item) for item in value]
+    found = tokens.texts(value)
+    if found is not None and len(found) <= MAX_TEXTS:
+        return found
     raise Refusal.invalid("input", "Input should be a valid string or list")
 
 

@@ -57,18 +57,12 @@ def _plain(found: list[str], schema: Any) -> Plan:
 
 def _prompts(body: dict[str, Any], name: str) -> list[str]:
     value = body.get(name)
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list) and value:
-        if all(isinstance(item, int) for item in value):
-            return [tokens.decode(value)]
-        if all(isinstance(item, str) for item in value):
-            return list(value)
-        if all(isinstance(item, list) for item in value):
-            return [tokens.decode(item) for item in value]
     if value is None:
         raise Refusal.missing(name)
-    raise Refusal.invalid(name, "Input should be a valid string or list")
+    found = tokens.texts(value)
+    if found is None:
+        raise Refusal.invalid(name, "Input should be a valid string or list")
+    return found
 
 
 def _chat(body: dict[str, Any]) -> Plan:
@@ -84,7 +78,7 @@ def _chat(body: dict[str, Any]) -> Plan:
 
 def _messages(body: dict[str, Any]) -> Plan:
     messages = _list(body, "messages")
-    offered = tuple(Tool(t["name"], t.get("input_schema")) for t in body.get("tools") or () if isinstance(t, dict) and "name" in t)
+    offered = tuple(Tool(t["name"], t.get("input_schema")) for t in body.get("tools") or () if _is_named(t))
     choice = body.get("tool_choice") or {}
     mode = {"any": "required", "tool": "named", "none": "none"}.get(choice.get("type", "auto"), "auto")
     last_role, last_user = _last(messages)
@@ -99,15 +93,11 @@ def _responses(body: dict[str, Any]) -> Plan:
     if asked is None:
         raise Refusal.missing("input")
     messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
-    if not isinstance(messages, list) or not all(isinstance(item, dict) for item in messages):
+    if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
         raise Refusal.invalid("input", "Input should be a valid string or list")
     if body.get("instructions"):
         messages = [{"role": "system", "content": body["instructions"]}, *messages]
-    offered = tuple(
-        Tool(t["name"], t.get("parameters"))
-        for t in body.get("tools") or ()
-        if isinstance(t, dict) and t.get("type") == "function" and "name" in t
-    )
+    offered = tuple(Tool(t["name"], t.get("parameters")) for t in body.get("tools") or () if _is_named(t) and t.get("type") == "function")
     choice = body.get("tool_choice")
     name = choice.get("name") if isinstance(choice, dict) else None
     mode = "named" if name else choice if isinstance(choice, str) else "auto"
@@ -119,7 +109,11 @@ def _responses(body: dict[str, Any]) -> Plan:
 
 
 def _is_function(tool: Any) -> bool:
-    return isinstance(tool, dict) and isinstance(tool.get("function"), dict) and isinstance(tool["function"].get("name"), str)
+    return isinstance(tool, dict) and _is_named(tool.get("function"))
+
+
+def _is_named(tool: Any) -> bool:
+    return isinstance(tool, dict) and isinstance(tool.get("name"), str)
 
 
 def _list(body: dict[str, Any], name: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from harness.sim import prompts, schema, text, tokens
+from harness.sim import fields, prompts, schema, text, tokens
 from harness.sim.job import Answer, Api, Job, Part, Token, Tool
 from harness.sim.refusal import Refusal
 from harness.sim.scheduler import Sequence
@@ -28,6 +28,7 @@ def build(settings: SimSettings, api: Api, body: dict[str, Any], request_id: str
     Raises:
         Refusal: when the engine would answer 4xx.
     """
+    fields.check(api, body)
     model = _model(settings, api, body)
     plans = prompts.read(api, body)
     limit = _limit(settings, api, body)
@@ -170,7 +171,7 @@ def _answer(
     settings: SimSettings, body: dict[str, Any], plans: prompts.Plan, prompt: list[bytes], index: int, limit: int | None, model: str
 ) -> Answer:
     sampling = body.get("sampling_params") or {}
-    key = zlib.crc32(b"\x00".join(prompt)) if body.get("seed") is None else int(body["seed"]) & 0xFFFFFFFF
+    key = zlib.crc32(b"\x00".join(prompt)) if body.get("seed") is None else body["seed"] & 0xFFFFFFFF
     rng = random.Random((settings.seed << 40) ^ (key << 8) ^ index)
     stop_match: str | None = None
     finish = "stop"
@@ -178,7 +179,7 @@ def _answer(
         said = _call_tokens(plans.calls)
         finish = "tool_calls"
     elif plans.schema is not None:
-        said = _texts(tokens.pieces(orjson.dumps(schema.instance(plans.schema)).decode()))
+        said = _texts(tokens.pieces(_instance(plans.schema)))
     else:
         asked = text.echoed(plans.last_user)
         if asked:
@@ -213,9 +214,17 @@ def _call_tokens(calls: tuple[Tool, ...]) -> list[Token]:
     said: list[Token] = []
     for place, tool in enumerate(calls):
         said.append(Token(Part.CALL, tool.name, place))
-        arguments = schema.instance(tool.schema if tool.schema else {"type": "object", "properties": {}})
-        said.extend(Token(Part.ARGUMENTS, piece, place) for piece in tokens.pieces(orjson.dumps(arguments).decode()))
+        arguments = _instance(tool.schema if tool.schema else {"type": "object", "properties": {}})
+        said.extend(Token(Part.ARGUMENTS, piece, place) for piece in tokens.pieces(arguments))
     return said
+
+
+def _instance(wanted: Any) -> str:
+    """Return JSON that a schema accepts; one that is no schema is refused, as the engines' grammar compilers do."""
+    try:
+        return orjson.dumps(schema.instance(wanted)).decode()
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError) as problem:
+        raise Refusal(400, "BadRequestError", f"The JSON schema is invalid: {problem}", "response_format") from problem
 
 
 def _stopped(words: list[str], stops: list[str]) -> tuple[list[str], str | None]:

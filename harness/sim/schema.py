@@ -11,6 +11,8 @@ import math
 from typing import Any
 
 MAX_DEPTH = 24
+MAX_SIZE = 4_096
+"""Items of an array and characters of a string, whatever the schema asks for."""
 FORMATS = {
     "date": "2026-01-01",
     "date-time": "2026-01-01T00:00:00Z",
@@ -61,7 +63,7 @@ def of_type(schema: dict[str, Any], root: Any, depth: int) -> Any:
             return {name: instance(properties.get(name, {}), root, depth + 1) for name in wanted}
         case "array":
             prefix = [instance(part, root, depth + 1) for part in schema.get("prefixItems") or ()]
-            missing = max(0, int(schema.get("minItems", 0)) - len(prefix))
+            missing = max(0, min(int(schema.get("minItems", 0)), MAX_SIZE) - len(prefix))
             return prefix + [instance(schema.get("items", {}), root, depth + 1) for _ in range(missing)]
         case "integer" | "number":
             return number(schema, whole=kind == "integer")
@@ -77,7 +79,7 @@ def string(schema: dict[str, Any]) -> str:
     """Return a string within the schema's format and lengths."""
     value = FORMATS.get(schema.get("format", ""), "simulated")
     if len(value) < int(schema.get("minLength", 0)):
-        value = value.ljust(int(schema["minLength"]), "x")
+        value = value.ljust(min(int(schema["minLength"]), MAX_SIZE), "x")
     limit = schema.get("maxLength")
     return value if limit is None else value[: int(limit)]
 

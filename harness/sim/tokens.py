@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 PIECE = re.compile(rb" ?[!-~]{1,3}|[\xc0-\xff][\x80-\xbf]{1,2}|[\x00-\xff]")
 MAX_ID = 0x7FFFFFFF
@@ -41,3 +42,20 @@ def decode(ids: Iterable[int]) -> str:
     """Return the text of token ids; an id that no token has becomes U+FFFD."""
     parts = [value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big") if 0 <= value <= MAX_ID else b"\xff" for value in ids]
     return b"".join(parts).decode("utf-8", "replace")
+
+
+def texts(value: Any) -> list[str] | None:
+    """Read texts in the forms that APIs take: a string, strings, token ids, lists of token ids; None for anything else."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list) or not value:
+        return None
+    if all(isinstance(item, str) for item in value):
+        return list(value)
+    if _are_ids(value):
+        return [decode(value)]
+    return [decode(item) for item in value] if all(_are_ids(item) for item in value) else None
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, int) for item in value)
