@@ -1,7 +1,7 @@
 """Access log: one structured line a request, encoded and written by a thread; the request path only appends to a queue.
 
 Strategy. `write` puts the raw values into a bounded queue and returns. A thread looks at the queue ten times a second (or
-earlier, when it fills), encodes what is there and writes it in one piece. When the sink blocks, the queue fills up and
+earlier, when it fills), encodes what is there and writes it. When the sink blocks, the queue fills up and
 further lines are dropped and counted; requests never wait. A line never holds headers, keys, prompts or answers.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import select
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -138,15 +139,31 @@ class AccessLog:
                 return
 
     def _put(self, batch: list[_Entry]) -> None:
+        """Write some lines, in pieces of whole lines that a pipe takes at once, since other processes write to it too."""
         encode = self._encode
-        data = memoryview(b"".join([encode(entry) for entry in batch]))
+        piece = bytearray()
         try:
-            while data:
-                data = data[os.write(self._fd, data) :]
+            for entry in batch:
+                line = encode(entry)
+                if piece and len(piece) + len(line) > select.PIPE_BUF:
+                    self._write(piece)
+                    piece.clear()
+                piece += line
+            self._write(piece)
         except OSError as error:
             if not self._unwritten:
                 log.error("the access log cannot be written: %s", error.strerror)
             self._unwritten += len(batch)
+
+    def _write(self, piece: bytearray) -> None:
+        written = 0
+        while written < len(piece):
+            try:
+                written += os.write(self._fd, bytes(piece[written:]))
+            except BlockingIOError:  # somebody made the descriptor non-blocking
+                poll = select.poll()
+                poll.register(self._fd, select.POLLOUT)
+                poll.poll()
 
 
 def _fields(entry: _Entry) -> dict[str, Any]:

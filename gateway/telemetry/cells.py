@@ -113,7 +113,7 @@ class ProcessCells:
         self.rate_limited: dict[str, int] = {}
         """What refused ("requests_per_minute", "tokens_per_minute") -> requests."""
         self.admission: dict[tuple[str, str], int] = {}
-        """(priority class, "admitted" | "queued" | "queue_full" | "queue_timeout" | "left") -> requests."""
+        """(priority class, "admitted" | "queued" | "queue_full" | "queue_timeout" | "shed" | "draining" | "left") -> requests."""
         self.queue_wait: dict[str, Histogram] = {}
         """Priority class -> seconds that requests waited in its queue, however the wait ended."""
         self.endpoints: dict[str, EndpointCells] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -110,6 +111,37 @@ def test_lines_come_in_order_and_whole(pipe: tuple[int, int]) -> None:
     """Batches keep the order of the requests."""
     lines = written(pipe, *[LINE | {"attempts": number} for number in range(100)])
     assert [json.loads(line)["attempts"] for line in lines] == list(range(100))
+
+
+def test_pieces_are_whole_lines_that_a_pipe_takes_at_once(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of several processes on one pipe are not torn apart."""
+    pieces: list[bytes] = []
+    write = os.write
+
+    def spy(fd: int, data: bytes) -> int:
+        pieces.append(data)
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", spy)
+    lines = written(pipe, *[LINE] * 100)
+    assert len(lines) == 100
+    assert 1 < len(pieces) < 50
+    assert all(piece.endswith(b"\n") and len(piece) <= select.PIPE_BUF for piece in pieces)
+
+
+def test_a_sink_that_does_not_block_is_waited_for(pipe: tuple[int, int]) -> None:
+    """A descriptor that somebody else made non-blocking loses no line."""
+    os.set_blocking(pipe[1], False)
+    log = AccessLog(fd=pipe[1])
+    for number in range(1000):
+        log.write(**LINE | {"attempts": number})
+    log.close()
+    received = b""
+    while received.count(b"\n") < 1000:
+        received += os.read(pipe[0], 1 << 16)
+    log.close(wait_s=10.0)
+    assert [json.loads(line)["attempts"] for line in received.splitlines()] == list(range(1000))
+    assert log.dropped == 0
 
 
 def test_a_blocked_sink_costs_lines_not_time(pipe: tuple[int, int]) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.telemetry.metrics_server import MetricsServer
 
@@ -40,6 +45,16 @@ async def test_a_request_line_has_its_answer(line: bytes, status: int, end: byte
     head, body = answer.split(b"\r\n\r\n", 1)
     if not line.startswith(b"HEAD"):
         assert b"content-length: %d\r\n" % len(body) in head
+
+
+@given(head=st.binary(max_size=200))
+def test_any_head_has_an_answer(head: bytes) -> None:
+    """Whatever is sent, the answer is HTTP, whole, and closes the connection."""
+    answer = asyncio.run(MetricsServer("127.0.0.1", 0, page)._respond(head + b"\r\n\r\n"))
+    top, body = answer.split(b"\r\n\r\n", 1)
+    assert re.match(rb"HTTP/1\.1 (200|400|404|405) ", top)
+    assert top.endswith(b"connection: close")
+    assert b"content-length: %d\r\n" % len(body) in top or head.startswith(b"HEAD ")
 
 
 async def test_a_page_that_cannot_be_made_is_500(caplog: pytest.LogCaptureFixture) -> None:
