@@ -114,7 +114,7 @@ def _simulated_engines(logs: pathlib.Path, stack: contextlib.ExitStack, stopped:
     say(f"starting {len(SIM_FLAVOURS)} simulated engines ({' and '.join(SIM_FLAVOURS)})")
     children, urls = [], []
     for number, (flavour, port) in enumerate(zip(SIM_FLAVOURS, _free_ports(len(SIM_FLAVOURS)), strict=True), 1):
-        command = [sys.executable, "-m", "smgctl", "sim", "engine", "--flavour", flavour, "--port", str(port), "--model", SIM_MODEL]
+        command = [sys.executable, "-m", "harness.sim", "--flavour", flavour, "--port", str(port), "--model", SIM_MODEL]
         child = stack.enter_context(Child(f"simulated engine {number}", command, logs / f"engine-{number}.log"))
         child.wait_healthy(f"http://{HOST}:{port}/health", READY_S, stopped.is_set)
         children.append(child)

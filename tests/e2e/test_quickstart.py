@@ -111,7 +111,7 @@ def test_what_it_prints_works_as_printed(running: QuickStart) -> None:
 def test_an_engine_that_dies_ends_the_quick_start(running: QuickStart) -> None:
     """Nobody looks at a half-dead demonstration: it says which part ended, stops the rest, and exits with 1."""
     children = running.children()
-    victim = next(child for child in children if "sim" in child.cmdline())
+    victim = next(child for child in children if "harness.sim" in child.cmdline())
     victim.kill()
     running.text += running.process.communicate(timeout=60)[0]
     assert running.process.returncode == 1 and "simulated engine" in running.text and " ended" in running.text
