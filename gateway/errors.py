@@ -42,32 +42,61 @@ class Code(StrEnum):
     """The error codes, as they appear on the wire (`error.code`, `x-smg-error-code`)."""
 
     INVALID_REQUEST = "invalid_request"
+    """The request is not what the route takes; the message names the field."""
     UNAUTHENTICATED = "unauthenticated"
+    """There is no API key, or one that is not known."""
     FORBIDDEN = "forbidden"
+    """The key has not the role for this route, or the control plane is closed."""
     NOT_FOUND = "not_found"
+    """There is no such route or worker."""
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    """The route exists and takes another method."""
     MODEL_NOT_FOUND = "model_not_found"
+    """No worker serves this model, and no alias leads to one that does."""
     REQUEST_TIMEOUT = "request_timeout"
+    """The client took too long to send its request."""
     CONFLICT = "conflict"
+    """It exists already, or another change is on its way."""
     PAYLOAD_TOO_LARGE = "payload_too_large"
+    """The body is larger than `server.max_body_bytes`."""
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    """The `content-type` of the body is not the one that the route takes."""
     HEADERS_TOO_LARGE = "headers_too_large"
+    """The head is larger than `server.max_header_bytes`."""
     UNSUPPORTED_FEATURE = "unsupported_feature"
+    """The request asks for something that no worker of this model can do."""
     CLIENT_GONE = "client_gone"
+    """The client left before its answer was complete; in logs and metrics alone."""
     RATE_LIMITED = "rate_limited"
+    """The tenant has used up its requests or tokens for this minute."""
     OVERLOADED = "overloaded"
+    """The queue is full, or the request waited in it for too long."""
     NO_CANDIDATE = "no_candidate"
+    """Workers serve this model, and none of them can take a request now."""
     DRAINING = "draining"
+    """The gateway ends and takes no new requests."""
     DEADLINE_EXCEEDED = "deadline_exceeded"
+    """`timeouts.total_s` was over before the answer was complete."""
     INTERNAL = "internal"
+    """A defect of the gateway; its log says more."""
     CONFIG_INVALID = "config_invalid"
+    """The configuration cannot be used; every mistake is named, and nothing was changed."""
     CONNECT_FAILED = "connect_failed"
+    """The worker took no connection; nothing was sent."""
     UPSTREAM_RATE_LIMITED = "upstream_rate_limited"
+    """The worker has no room for the request."""
     UPSTREAM_FAILED = "upstream_failed"
+    """The worker answered with a server error, or broke off before its answer began."""
     UPSTREAM_TIMEOUT = "upstream_timeout"
+    """The worker did not begin, or not continue, its answer in time."""
     UPSTREAM_PROTOCOL = "upstream_protocol"
+    """The worker answered with something that is no HTTP, or no answer of an engine."""
     CREDENTIAL_FAILED = "credential_failed"
+    """The worker refuses the gateway's own key, which is no fault of the client."""
     UPSTREAM_REJECTED = "upstream_rejected"
+    """The worker refused the request; the client gets the worker's own answer."""
     STREAM_BROKEN = "stream_broken"
+    """The answer broke off after it had begun; the stream ends in an event with this code."""
 
 
 def status_of(code: Code) -> int:
@@ -89,6 +118,8 @@ def status_of(code: Code) -> int:
             return 409
         case Code.PAYLOAD_TOO_LARGE:
             return 413
+        case Code.UNSUPPORTED_MEDIA_TYPE:
+            return 415
         case Code.UNSUPPORTED_FEATURE:
             return 422
         case Code.RATE_LIMITED | Code.UPSTREAM_RATE_LIMITED:
