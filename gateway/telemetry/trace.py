@@ -215,7 +215,7 @@ class Span:
             if usage.cached_tokens:
                 otel.set_attribute(semconv.CACHE_READ_INPUT_TOKENS, usage.cached_tokens)
         if first_token_s is not None:
-            otel.set_attribute(semconv.TIME_TO_FIRST_CHUNK, first_token_s)
+            otel.set_attribute(semconv.TIME_TO_FIRST_CHUNK, round(first_token_s, 6))
         self._end(otel, status, code)
 
     def _end(self, span: OtelSpan, status: int, code: str) -> None:
