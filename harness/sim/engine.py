@@ -168,7 +168,7 @@ class SimEngine:
         if fault is None:
             self._answer(exchange, None)
         else:
-            self._answer_badly(exchange, msgspec.structs.replace(fault))
+            self._answer_badly(exchange, fault)
 
     def abandon(self, job: Job) -> None:
         """Abort a job."""

@@ -115,7 +115,7 @@ class Faults:
         return any(fault.kind is kind for fault in self._armed)
 
     def strike(self, method: str, path: str) -> Fault | None:
-        """Return the fault that hits this request, if any, and use it up."""
+        """Return a copy of the fault that hits this request, if any, and use the fault up."""
         if not self._armed:
             return None
         for fault in self._armed:
@@ -124,11 +124,12 @@ class Faults:
             if fault.rate < 1.0 and self._rng.random() >= fault.rate:
                 continue
             self.hits += 1
+            struck = msgspec.structs.replace(fault)
             if fault.times is not None:
                 fault.times -= 1
                 if fault.times == 0:
                     self._armed.remove(fault)
-            return fault
+            return struck
         return None
 
 

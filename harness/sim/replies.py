@@ -44,7 +44,9 @@ class Engine(Protocol):
         """Call back after a while, unless the exchange is over or the engine closed by then."""
 
 
-BROKEN = b'data: {"id":"chatcmpl-broken","choices":[{"index":0,"delta":{"content":"sim\n\n'
+def broken(event: bytes) -> bytes:
+    """Return an event whose data is cut off, framed as a whole one."""
+    return event[: max(len(event) * 2 // 3, 1)].rstrip(b"\n") + b"\n\n"
 
 
 class StreamReply:
@@ -110,7 +112,7 @@ class StreamReply:
                 return False
             case Kind.TRUNCATED_CHUNK | Kind.SHORT_BODY:
                 self._engine.abandon(self._job)
-                exchange.raw(b"400\r\n" + BROKEN[:40])
+                exchange.raw(b"%x\r\n" % len(self._out[0]) + self._out[0][: len(self._out[0]) // 2])
                 exchange.close()
                 return False
             case Kind.NO_DONE if fault.after_events is not None:
@@ -121,7 +123,7 @@ class StreamReply:
                 self._engine.crash()
                 return False
             case Kind.BROKEN_EVENT | Kind.WRONG_JSON:
-                exchange.chunk(BROKEN)
+                exchange.chunk(broken(self._out[0]))
                 return True
             case _:
                 return True
