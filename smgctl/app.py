@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from smgctl import config, serve, status, worker
+from smgctl import config, serve, sim, status, worker
 from smgctl.context import ExitCode, SmgContext
 from smgctl.options import examples
 from smgctl.output import Output
@@ -55,6 +55,7 @@ app.command("serve", epilog=serve.EPILOG)(serve.serve)
 app.command("status", epilog=status.EPILOG)(status.status)
 app.add_typer(worker.app)
 app.add_typer(config.app)
+app.add_typer(sim.app)
 
 
 def run(args: Sequence[str], context: SmgContext | None = None) -> int:

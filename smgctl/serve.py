@@ -40,7 +40,7 @@ def serve(
         typer.Option(
             "--worker-url",
             metavar="URL",
-            help="An engine to route to: http://, https:// or grpc://; repeatable. Instead of the file's workers.",
+            help="An engine to route to, http:// or https://; repeatable. Instead of the file's workers.",
         ),
     ] = None,
     policy: Annotated[

@@ -80,7 +80,9 @@ class ServerConfig(Section):
     """Where the gateway listens, and what it takes from a client."""
 
     host: str = "127.0.0.1"
+    """Address to listen on; beyond loopback the control plane needs a key."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 30_000
+    """Port to listen on; 0 takes a free one."""
     metrics_host: str | None = None
     """Address of the metrics port; the loopback address unless set."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = 29_000
@@ -88,6 +90,7 @@ class ServerConfig(Section):
     processes: Annotated[int, Field(ge=1, le=64)] = 1
     """Event loops on the port, one a process."""
     tls: TlsConfig | None = None
+    """HTTPS instead of HTTP."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 64 << 20
     """Largest request body (413 above it)."""
     max_header_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 << 10
@@ -127,14 +130,19 @@ class HealthConfig(Section):
     """Active health checks of a worker."""
 
     enabled: bool = True
+    """Off: a worker is ready once it has answered, and only failing requests say otherwise."""
     path: str | None = None
     """Path asked; the engine's own health route unless set."""
     interval_s: PositiveSeconds = 5.0
+    """Time between two checks."""
     jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of the interval by which each check is moved at random."""
     timeout_s: PositiveSeconds = 5.0
+    """Time a check may take."""
     failure_threshold: Annotated[int, Field(ge=1)] = 3
+    """Checks in a row that must fail before the worker is not ready."""
     success_threshold: Annotated[int, Field(ge=1)] = 1
+    """Checks in a row that must succeed before it is ready again."""
     startup_timeout_s: PositiveSeconds = 1800.0
     """Time a new worker has to answer before it is taken as failed; models load slowly."""
 
@@ -153,6 +161,7 @@ class WorkerConfig(Section):
     cost: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Relative cost of a request here: a worker of cost 2 gets half of what one of cost 1 gets."""
     labels: dict[str, str] = Field(default_factory=dict)
+    """Names and values of your own, shown with the worker."""
     api_key: SecretStr | None = None
     """Bearer token sent to the worker."""
     api_key_env: str | None = None
@@ -160,6 +169,7 @@ class WorkerConfig(Section):
     ca_file: str | None = None
     """PEM bundle that signs the worker's certificate; the system's unless set."""
     verify_tls: bool = True
+    """Check the worker's certificate and its name."""
     max_connections: Annotated[int, Field(ge=1)] | None = None
     """Connections of one process to this worker; `upstream.max_connections` unless set."""
     ask_usage: bool = True
@@ -172,20 +182,28 @@ class FileDiscovery(Section):
     """A watched file of workers (YAML or JSON: a list of URLs or of worker sections)."""
 
     kind: Literal["file"]
+    """Which kind of discovery this is."""
     path: str
+    """The file; it may be missing for now."""
     interval_s: PositiveSeconds = 1.0
+    """How often the file is looked at."""
 
 
 class DnsDiscovery(Section):
     """Workers behind a DNS name (A/AAAA with a port, or SRV)."""
 
     kind: Literal["dns"]
+    """Which kind of discovery this is."""
     name: str
+    """The name that is looked up."""
     record: Literal["A", "AAAA", "SRV"] = "A"
+    """Kind of record; SRV brings ports of its own."""
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
     """Port of A and AAAA answers."""
     scheme: Literal["http", "https", "grpc"] = "http"
+    """Scheme of the workers' URLs."""
     interval_s: PositiveSeconds = 10.0
+    """How often the name is looked up."""
     nameservers: tuple[str, ...] = ()
     """`address` or `address:port`; the system's resolver unless given."""
     worker: dict[str, object] = Field(default_factory=dict)
@@ -196,12 +214,15 @@ class KubernetesDiscovery(Section):
     """Pods found by a label selector (needs the `kubernetes` extra)."""
 
     kind: Literal["kubernetes"]
+    """Which kind of discovery this is."""
     selector: str
     """Kubernetes label selector, `app=vllm,tier!=dev`."""
     namespace: str | None = None
     """One namespace; all unless set."""
     port: Annotated[int, Field(ge=1, le=65_535)] = 8000
+    """Port of the engine in each pod."""
     scheme: Literal["http", "https", "grpc"] = "http"
+    """Scheme of the workers' URLs."""
     kubeconfig: str | None = None
     """Path of a kubeconfig; the pod's service account unless set."""
     worker: dict[str, object] = Field(default_factory=dict)
@@ -215,12 +236,14 @@ class RoutingConfig(Section):
     """How workers of a pool are ranked."""
 
     policy: PolicyName = "cache_aware"
+    """How workers are ranked, unless a model has a policy of its own."""
     routing_key_header: str = "x-smg-routing-key"
+    """Header with the key of sticky and consistent_hashing."""
     cache_threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
     """cache_aware: share of the prompt that must match to follow the cache."""
-    balance_abs_threshold: Annotated[int, Field(ge=0)] = 8
+    balance_abs_threshold: Annotated[int, Field(ge=0)] = 16
     """cache_aware, bucket: requests in flight more than on the least loaded worker above which load wins, where the relative
-    threshold is exceeded too (a quarter of it for a prefix that many prompts share). smg takes 64, which lets one hot prefix hold
+    threshold is exceeded too; an eighth of it for a prefix that many prompts share. smg takes 64, which lets one hot prefix hold
     up to 64 requests on one worker of an idle fleet."""
     balance_rel_threshold: Annotated[float, Field(ge=1)] = 1.5
     """cache_aware, bucket: multiple of the least loaded worker's requests in flight above which load wins (with the absolute one)."""
@@ -233,6 +256,7 @@ class RoutingConfig(Section):
     sticky_ttl_s: PositiveSeconds = 14_400.0
     """sticky: idle time after which a key forgets its worker."""
     sticky_max_keys: Annotated[int, Field(ge=1)] = 100_000
+    """sticky: keys that are remembered; the longest unused is forgotten first."""
     bucket_interval_s: PositiveSeconds = 5.0
     """bucket: how often the length boundaries are drawn anew."""
 
@@ -247,24 +271,32 @@ class RetryConfig(Section):
     resend: bool = True
     """Also retry where the first attempt may have been processed (an answer that broke off, a timeout)."""
     initial_backoff_s: Seconds = 0.02
+    """Wait before the first retry."""
     max_backoff_s: Seconds = 2.0
+    """Longest wait between two attempts."""
     multiplier: Annotated[float, Field(ge=1)] = 2.0
+    """Factor by which the wait grows with each attempt."""
     jitter: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the wait that is left to chance."""
     budget_ratio: Annotated[float, Field(ge=0, le=10)] = 0.2
     """Retries may add this share to the requests of the last `budget_window_s` (Finagle: 0.2)."""
     budget_min_per_s: Annotated[float, Field(ge=0)] = 10.0
     """Retries a second that are always allowed (Finagle: 10)."""
     budget_window_s: PositiveSeconds = 10.0
+    """Window over which requests are counted for the budget."""
 
 
 class HedgeConfig(Section):
     """A second worker is asked when the first is slow; the first answer wins, the loser is cancelled."""
 
     enabled: bool = False
+    """Ask a second worker at all."""
     quantile: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Quantile of recent times to the first byte after which the second request is sent."""
     min_delay_s: Seconds = 0.05
+    """The second request is sent no earlier."""
     max_delay_s: PositiveSeconds = 10.0
+    """The second request is sent no later."""
     max_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of requests that may be hedged."""
 
@@ -273,13 +305,17 @@ class BreakerConfig(Section):
     """Circuit breaker of a worker, over a sliding window."""
 
     enabled: bool = True
+    """Stop sending to a worker that keeps failing."""
     window_s: PositiveSeconds = 30.0
+    """Length of the sliding window."""
     min_requests: Annotated[int, Field(ge=1)] = 5
+    """Outcomes in the window below which the breaker stays closed."""
     failure_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Open when this share of at least `min_requests` outcomes in the window failed."""
     open_s: PositiveSeconds = 10.0
     """Time an open breaker waits before it lets probes through; doubles up to `max_open_s` while probes fail."""
     max_open_s: PositiveSeconds = 120.0
+    """Longest time that an open breaker waits."""
     half_open_probes: Annotated[int, Field(ge=1)] = 1
     """Requests at once that a half-open breaker lets through."""
     success_threshold: Annotated[int, Field(ge=1)] = 2
@@ -290,6 +326,7 @@ class TimeoutConfig(Section):
     """Time limits of one attempt, and of the whole request."""
 
     connect_s: PositiveSeconds = 5.0
+    """Until the connection to the worker stands, TLS included."""
     first_byte_s: PositiveSeconds = 600.0
     """Until the head of the worker's answer; whole answers start when they are ready."""
     first_token_s: PositiveSeconds = 600.0
@@ -306,6 +343,7 @@ class UpstreamConfig(Section):
     max_connections: Annotated[int, Field(ge=1)] = 1024
     """Connections of one process to one worker; further requests wait for one, at most `max_waiting`."""
     max_waiting: Annotated[int, Field(ge=0)] = 4096
+    """Requests that may wait for a connection to one worker."""
     keep_alive_s: PositiveSeconds = 4.0
     """Idle time after which a connection is closed; below uvicorn's and llama.cpp's 5 s, so that ours closes first."""
     max_buffered_answer_bytes: Annotated[int, Field(ge=0)] = 8 << 20
@@ -320,11 +358,13 @@ class ApiKeyConfig(Section):
     """One API key, kept as a hash."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    """Name of the key in logs, metrics and limits."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Hexadecimal SHA-256 of the key; `smgctl config hash-key` makes it."""
     tenant: str | None = None
     """Tenant it counts for; its id unless set."""
     roles: tuple[Role, ...] = (Role.DATA,)
+    """What it opens: data (inference), view (read the control plane), admin (read and change it)."""
     max_priority: PriorityClass = PriorityClass.INTERACTIVE
     """Highest class that `x-smg-priority` may ask for."""
 
@@ -333,14 +373,18 @@ class AuthConfig(Section):
     """Who may use the gateway. Without keys the data plane is open; the control plane then listens on loopback only."""
 
     keys: tuple[ApiKeyConfig, ...] = ()
+    """The keys; whoever has none of them is refused."""
     trust_tenant_header: bool = False
+    """Take the tenant from a header, where a proxy in front has checked it."""
     tenant_header: str = "x-smg-tenant-id"
+    """That header."""
 
 
 class TenantLimit(Section):
     """Limits of one tenant, or of every tenant that has none of its own."""
 
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """Requests; no limit unless set."""
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
     """Prompt and completion tokens; reserved by estimate, settled by the engine's usage."""
 
@@ -349,7 +393,9 @@ class ClassConfig(Section):
     """The queue of one priority class."""
 
     queue_size: Annotated[int, Field(ge=0)]
+    """Requests that may wait; further ones are refused."""
     queue_timeout_s: PositiveSeconds
+    """Longest wait; then the request is refused."""
     starvation_s: PositiveSeconds = 10.0
     """A request that waited this long goes before higher classes."""
 
@@ -366,13 +412,16 @@ class AdmissionConfig(Section):
     tenant_limit: TenantLimit = TenantLimit()
     """For every tenant without an entry in `tenants`."""
     tenants: dict[str, TenantLimit] = Field(default_factory=dict)
+    """Limits by tenant."""
 
 
 class LogConfig(Section):
     """Logging of the gateway itself and of requests."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least important lines that are written."""
     json_lines: bool = False
+    """One JSON object a line instead of text."""
     access: bool = False
     """One structured line a request."""
 
@@ -381,9 +430,13 @@ class TraceConfig(Section):
     """OpenTelemetry traces over OTLP/HTTP (needs the `tracing` extra)."""
 
     enabled: bool = False
+    """Send traces."""
     endpoint: str = "http://127.0.0.1:4318/v1/traces"
+    """Where they are sent."""
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of requests that are traced, where the client did not decide."""
     service_name: str = "smg"
+    """`service.name` of the traces."""
 
 
 class GatewayConfig(Section):
@@ -391,8 +444,11 @@ class GatewayConfig(Section):
 
     server: ServerConfig = ServerConfig()
     workers: tuple[WorkerConfig, ...] = ()
+    """The engines to route to."""
     discovery: tuple[Discovery, ...] = ()
+    """Where further workers are found while the gateway runs: a file, DNS, Kubernetes."""
     models: tuple[ModelConfig, ...] = ()
+    """Models that have aliases or a policy of their own; all others need no entry."""
     routing: RoutingConfig = RoutingConfig()
     retry: RetryConfig = RetryConfig()
     hedge: HedgeConfig = HedgeConfig()

@@ -21,6 +21,7 @@ from gateway.config.shape import check_template
 Found = Iterator[tuple[Path, str]]
 
 SHA256_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+NO_GRPC = "grpc workers are not served by this version; use http"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _NAMESERVER = re.compile(r"(?P<address>\[[0-9A-Fa-f:.]+\]|[0-9.]+):(?P<port>[0-9]{1,5})")
 
@@ -107,6 +108,8 @@ def _workers(workers: tuple[WorkerConfig, ...], environ: Mapping[str, str]) -> F
         yield from ((("workers", index, *path), message) for path, message in worker_mistakes(worker, environ))
         if url.problem_of(worker.url) is not None:
             continue
+        if worker.url.lower().startswith("grpc://"):
+            yield ("workers", index, "url"), NO_GRPC
         before = first.setdefault(url.identity(worker.url), index)
         if before != index:
             yield ("workers", index, "url"), f"is the same worker as workers[{before}]"
@@ -125,6 +128,8 @@ def _discovery(config: GatewayConfig, environ: Mapping[str, str]) -> Found:
             if source.kubeconfig is not None and (problem := tls_files.problem_of_file(source.kubeconfig)) is not None:
                 yield (*here, "kubeconfig"), problem
         if isinstance(source, DnsDiscovery | KubernetesDiscovery):
+            if source.scheme == "grpc":
+                yield (*here, "scheme"), NO_GRPC
             worker, wrong = check_template(source.worker)
             yield from (((*here, "worker", *path), message) for path, message in wrong)
             if worker is not None:
@@ -238,5 +243,3 @@ def _hints(config: GatewayConfig) -> Iterable[str]:
     for index, worker in enumerate(config.workers):
         if worker.url.startswith("https://") and not worker.verify_tls:
             yield f"the certificate of workers[{index}] is not checked; give its authority as `ca_file` instead"
-        if worker.url.startswith("grpc://") and config.model_path is None:
-            yield f"workers[{index}] is a gRPC worker, and no --model-path says where its tokenizer is"

@@ -18,7 +18,7 @@ EPILOG = examples(
 
 def add(
     ctx: typer.Context,
-    worker_url: Annotated[str, typer.Argument(metavar="WORKER_URL", help="http://, https:// or grpc://, host and port.")],
+    worker_url: Annotated[str, typer.Argument(metavar="WORKER_URL", help="http:// or https://, host and port.")],
     model: Annotated[
         list[str] | None, typer.Option("--model", metavar="NAME", help="A model it serves; repeatable. Asked of the engine unless given.")
     ] = None,

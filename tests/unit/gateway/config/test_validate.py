@@ -35,6 +35,11 @@ A, B = "a" * 64, "b" * 64
         ("workers: [{url: 'http://a', api_key: \"x\\n\"}]", "workers[0].api_key: is empty, or holds a space or a control character"),
         ("workers: [{url: 'https://a', ca_file: /nonexistent}]", "workers[0].ca_file: no such file: /nonexistent"),
         ("workers: [{url: 'http://a:1'}, {url: 'http://b'}, {url: 'http://A:1/'}]", "workers[2].url: is the same worker as workers[0]"),
+        ("workers: [{url: 'grpc://a:1'}]", "workers[0].url: grpc workers are not served by this version; use http"),
+        (
+            "discovery: [{kind: kubernetes, selector: a=b, scheme: grpc}]",
+            "discovery[0].scheme: grpc workers are not served by this version; use http",
+        ),
         ("models: [{name: m}, {name: m}]", "models[1].name: 'm' is the name of models[0] already"),
         ("models: [{name: m, aliases: [n]}, {name: n}]", "models[0].aliases[0]: 'n' is the name of models[1]"),
         (
@@ -169,12 +174,9 @@ NO_WORKER = "there is no worker and no discovery; add workers with `smgctl worke
             ["everybody may claim any tenant by x-smg-tenant-id, since there are no keys"],
         ),
         (
-            "workers: [{url: 'https://a', verify_tls: false}, {url: 'grpc://b:1'}]",
+            "workers: [{url: 'https://a', verify_tls: false}]",
             Flags(),
-            [
-                "the certificate of workers[0] is not checked; give its authority as `ca_file` instead",
-                "workers[1] is a gRPC worker, and no --model-path says where its tokenizer is",
-            ],
+            ["the certificate of workers[0] is not checked; give its authority as `ca_file` instead"],
         ),
     ],
 )
