@@ -23,8 +23,8 @@ from harness.fleet.child import Child, ChildFailed
 ENGINES = 2
 HOST = "127.0.0.1"
 PORT = 30_000
-METRICS_BELOW = 1_000
-"""The metrics port is the port less this: 29000 beside 30000."""
+METRICS_APART = 1_000
+"""The metrics port lies this far below the port, or above it where there is no room below: 29000 beside 30000."""
 READY_S = 120.0
 """Time that an engine or the gateway has to become ready."""
 SIM_FLAVOURS = ("vllm", "sglang")
@@ -78,7 +78,7 @@ def _run(kind: str, port: int, logs: pathlib.Path, stack: contextlib.ExitStack, 
         return 0
     say(f"starting the gateway on http://{HOST}:{port}")
     command = [sys.executable, "-m", "smgctl", "serve", "--host", HOST, "--port", str(port)]
-    command += ["--metrics-port", str(port - METRICS_BELOW)]
+    command += ["--metrics-port", str(metrics_port(port))]
     for url in urls:
         command += ["--worker-url", url]
     gateway = stack.enter_context(Child("the gateway", command, logs / "gateway.log"))
@@ -146,9 +146,14 @@ print()
 END
 
 workers: {shlex.quote(str(pathlib.Path(sys.executable).with_name("smgctl")))} worker list{"" if port == PORT else f" --url {base}"}
-metrics: http://{HOST}:{port - METRICS_BELOW}/metrics
+metrics: http://{HOST}:{metrics_port(port)}/metrics
 logs:    {logs}/
 Ctrl-C stops everything."""
+
+
+def metrics_port(port: int) -> int:
+    """The port of `/metrics` beside a gateway's port."""
+    return port - METRICS_APART if port > 2 * METRICS_APART else port + METRICS_APART
 
 
 def _free_ports(count: int) -> list[int]:

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from harness.fleet.quickstart import how_to_use
+from harness.fleet.quickstart import how_to_use, metrics_port
 
 
 @pytest.mark.parametrize("simulated", [False, True])
@@ -35,3 +35,8 @@ def test_the_worker_command_fits_the_port() -> None:
     """A port of one's own is given to `smgctl` too."""
     assert "worker list --url http://127.0.0.1:30123" in how_to_use(30123, "m", simulated=False, logs=pathlib.Path(".run"))
     assert "worker list\n" in how_to_use(30000, "m", simulated=False, logs=pathlib.Path(".run"))
+
+
+def test_the_metrics_port_is_a_port() -> None:
+    """It lies a thousand below, and above where there is no room."""
+    assert [metrics_port(port) for port in (30_000, 2001, 2000, 80, 65_535)] == [29_000, 1001, 3000, 1080, 64_535]
