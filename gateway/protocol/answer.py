@@ -15,6 +15,14 @@ MALFORMED: Final = Usage(-1, -1, -1)
 """What `read_usage` returns, by identity, for a body that is not JSON."""
 
 
+MAX_COUNT: Final = 1 << 53
+"""A count above this, or below zero, is none: it would spoil every sum that it enters."""
+
+
+def _count(value: int | None) -> int:
+    return value if value is not None and 0 < value <= MAX_COUNT else 0
+
+
 class _Details(Struct, gc=False):
     cached_tokens: int | None = None
 
@@ -29,7 +37,7 @@ class OpenAIUsage(Struct, gc=False):
     def read(self) -> Usage:
         """The common shape."""
         details = self.prompt_tokens_details
-        return Usage(self.prompt_tokens or 0, self.completion_tokens or 0, (details.cached_tokens or 0) if details else 0)
+        return Usage(_count(self.prompt_tokens), _count(self.completion_tokens), _count(details.cached_tokens) if details else 0)
 
 
 class ResponsesUsage(Struct, gc=False):
@@ -42,7 +50,7 @@ class ResponsesUsage(Struct, gc=False):
     def read(self) -> Usage:
         """The common shape."""
         details = self.input_tokens_details
-        return Usage(self.input_tokens or 0, self.output_tokens or 0, (details.cached_tokens or 0) if details else 0)
+        return Usage(_count(self.input_tokens), _count(self.output_tokens), _count(details.cached_tokens) if details else 0)
 
 
 class AnthropicUsage(Struct, gc=False):
@@ -55,9 +63,9 @@ class AnthropicUsage(Struct, gc=False):
 
     def read(self) -> Usage:
         """The common shape."""
-        cached = self.cache_read_input_tokens or 0
-        prompt = (self.input_tokens or 0) + cached + (self.cache_creation_input_tokens or 0)
-        return Usage(prompt, self.output_tokens or 0, cached)
+        cached = _count(self.cache_read_input_tokens)
+        prompt = _count(self.input_tokens) + cached + _count(self.cache_creation_input_tokens)
+        return Usage(prompt, _count(self.output_tokens), cached)
 
 
 class SGLangMeta(Struct, gc=False):
@@ -69,7 +77,7 @@ class SGLangMeta(Struct, gc=False):
 
     def read(self) -> Usage:
         """The common shape."""
-        return Usage(self.prompt_tokens or 0, self.completion_tokens or 0, self.cached_tokens or 0)
+        return Usage(_count(self.prompt_tokens), _count(self.completion_tokens), _count(self.cached_tokens))
 
 
 class _OpenAIAnswer(Struct, gc=False):
@@ -89,6 +97,7 @@ class _SGLangAnswer(Struct, gc=False):
     usage: OpenAIUsage | None = None
 
 
+_BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_openai = msgspec.json.Decoder(_OpenAIAnswer).decode
 _decode_openai_or_sglang = msgspec.json.Decoder(_SGLangAnswer | list[_SGLangAnswer]).decode
 _decode_responses = msgspec.json.Decoder(_ResponsesAnswer).decode
@@ -98,17 +107,45 @@ _decode_anthropic = msgspec.json.Decoder(_AnthropicAnswer).decode
 def read_usage(dialect: Dialect, body: bytes) -> Usage | None:
     """Return the usage of a whole answer; None where it has none, `MALFORMED` where it is not JSON. Raises nothing."""
     try:
-        if dialect is Dialect.GENERATE or dialect is Dialect.RERANK:
-            return _sum(_decode_openai_or_sglang(body))
-        if dialect is Dialect.MESSAGES:
-            found = _decode_anthropic(body).usage
-        elif dialect is Dialect.RESPONSES:
-            found = _decode_responses(body).usage  # type: ignore[assignment]
-        else:
-            found = _decode_openai(body).usage  # type: ignore[assignment]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None if lenient_json(body) is not None else MALFORMED
+        return _USAGE_READERS.get(dialect, _openai)(body)
+    except _BAD:
+        pass
+    found = lenient_json(body.removeprefix(b"\xef\xbb\xbf"))
+    if found is None:
+        return MALFORMED
+    try:
+        # Infinities become null, so that an answer with such logprobs is counted as well.
+        return _USAGE_READERS.get(dialect, _openai)(msgspec.json.encode(found[0]))
+    except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        return None
+
+
+def _openai(body: bytes) -> Usage | None:
+    found = _decode_openai(body).usage
     return None if found is None else found.read()
+
+
+def _responses(body: bytes) -> Usage | None:
+    found = _decode_responses(body).usage
+    return None if found is None else found.read()
+
+
+def _anthropic(body: bytes) -> Usage | None:
+    found = _decode_anthropic(body).usage
+    return None if found is None else found.read()
+
+
+def _openai_or_sglang(body: bytes) -> Usage | None:
+    return _sum(_decode_openai_or_sglang(body))
+
+
+_USAGE_READERS = {
+    Dialect.GENERATE: _openai_or_sglang,
+    Dialect.RERANK: _openai_or_sglang,
+    Dialect.MESSAGES: _anthropic,
+    Dialect.RESPONSES: _responses,
+}
+"""The readers; all other dialects have OpenAI's `usage`."""
 
 
 def _sum(answers: _SGLangAnswer | list[_SGLangAnswer]) -> Usage | None:
@@ -129,6 +166,6 @@ def lenient_json(text: bytes) -> tuple[Any] | None:
     The value comes in a tuple, since `null` is a value.
     """
     try:
-        return (json.loads(text),)
+        return (json.loads(text.decode("utf-8", "surrogatepass")),)  # a str, lest it guess at UTF-16
     except (ValueError, RecursionError):
         return None

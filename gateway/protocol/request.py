@@ -5,7 +5,7 @@ kept as the JSON bytes that the client sent. What is refused with `invalid_reque
 
 1. bytes that are not UTF-8 (RFC 8259, 8.1), a byte order mark, anything that is not one JSON object;
 2. a lone surrogate (`"\\ud83d"`), since no engine can tokenize it, and nesting deeper than the interpreter's stack;
-3. a routing field of the wrong type, or a number outside 64 bits.
+3. a routing field of the wrong type, or a number that is none (`1e999`).
 
 Of duplicate keys the last one counts, as in Python's, Go's and JavaScript's readers, so that gateway and engine agree.
 """
@@ -22,6 +22,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from gateway.errors import ClientError, Code
 from gateway.protocol.dialect import Dialect
 
+MAX_COUNT = (1 << 31) - 1
+"""Larger token limits, numbers of answers and priorities count as this one here; the engine sees what the client wrote."""
 _NOTHING = Raw(b"")
 
 
@@ -165,14 +167,15 @@ def _check_text(body: bytes) -> None:
 
 
 def _count(value: int | float | None) -> int:
-    return 0 if value is None or value < 0 else int(value)
+    return 0 if value is None or value < 0 else MAX_COUNT if value > MAX_COUNT else int(value)
 
 
 def _priority(raw: Raw) -> int:
-    if not raw:
+    text = bytes(raw)
+    if not text or len(text) > 20:
         return 0
     try:
-        return int(bytes(raw))
+        return max(-MAX_COUNT, min(MAX_COUNT, int(text)))
     except ValueError:
         return 0
 
@@ -193,7 +196,7 @@ def read_chat(body: bytes) -> RequestFacts:
         m.stream is True,
         0 if limit is None else _count(limit),
         1 if m.n is None else _count(m.n) or 1,
-        options.__class__ is _StreamOptions and options.include_usage is True,  # type: ignore[union-attr]
+        options.__class__ is _StreamOptions and options.include_usage is True,
         options is not UNSET,
         _priority(m.priority) if m.priority else 0,
     )
@@ -214,7 +217,7 @@ def read_completion(body: bytes) -> RequestFacts:
         m.stream is True,
         0 if m.max_tokens is None else _count(m.max_tokens),
         1 if m.n is None else _count(m.n) or 1,
-        options.__class__ is _StreamOptions and options.include_usage is True,  # type: ignore[union-attr]
+        options.__class__ is _StreamOptions and options.include_usage is True,
         options is not UNSET,
         _priority(m.priority) if m.priority else 0,
     )

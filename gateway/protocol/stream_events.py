@@ -5,10 +5,14 @@ the text of a delta is looked at until the first token was seen and never again.
 
 An event that the typed decode refuses is looked at once more by `_second_look`, since an odd field is no broken event and
 Python engines write infinities: only what no JSON reader takes breaks a stream.
+
+A reader that found an event to hold nothing but a piece of text, so that it changed nothing in the state, sets `plain`: an
+event that differs from it in that text alone need not be read (`sse.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -28,14 +32,16 @@ BROKEN: Final = 3
 
 _NOTHING = Raw(b"")
 _BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NOT_JSON: Final = "an event that is not JSON"
+"""The `broken` of a stream whose last event no JSON reader takes, by identity."""
 
 
 class StreamState:
     """What is known of a stream so far."""
 
     __slots__ = (
-        "_anthropic", "_choices", "_finished", "_parts", "_top", "_usage", "broken", "done", "ends_with_done", "error_forwarded",
-        "events", "finished", "hide_usage", "marked_done", "sequence_number", "token_seen",
+        "_anthropic", "_choices", "_cleaned", "_finished", "_parts", "_top", "_usage", "broken", "done", "ends_with_done",
+        "error_forwarded", "events", "finished", "hide_usage", "marked_done", "plain", "sequence_number", "token_seen",
     )  # fmt: skip
 
     def __init__(self, hide_usage: bool, choices: int) -> None:
@@ -58,6 +64,9 @@ class StreamState:
         """`[DONE]` has come, whatever it means."""
         self.sequence_number = -1
         """The last event's, in a Responses stream."""
+        self.plain = False
+        """The last event that was read held text alone and changed nothing here; whoever makes use of it sets it back."""
+        self._cleaned = False
         self._usage: OpenAIUsage | ResponsesUsage | SGLangMeta | None = None
         self._anthropic: AnthropicUsage | None = None
         self._parts: dict[int, SGLangMeta] | None = None
@@ -195,7 +204,7 @@ def read_chat(state: StreamState, data: bytes) -> int:
     try:
         chunk = _decode_chat(data)
     except _BAD:
-        return _second_look(state, data)
+        return _second_look(state, data, read_chat)
     choices = chunk.choices
     if choices:
         for choice in choices:
@@ -212,7 +221,7 @@ def read_completion(state: StreamState, data: bytes) -> int:
     try:
         chunk = _decode_text(data)
     except _BAD:
-        return _second_look(state, data)
+        return _second_look(state, data, read_completion)
     choices = chunk.choices
     if choices:
         for choice in choices:
@@ -227,16 +236,16 @@ def _read_running(state: StreamState, data: bytes) -> int:
     try:
         chunk = _decode_running(data)
     except _BAD:
-        return _second_look(state, data)
+        return _second_look(state, data, _read_running)
     choices = chunk.choices
     if choices:
+        plain = True
         for choice in choices:
-            if choice.finish_reason is not None:
+            if choice.finish_reason or choice.index > state._top:
+                plain = False
                 _note_choice(state, choice.index, choice.finish_reason)
-            elif choice.index > state._top:
-                state._top = choice.index
-                state.finished = False
         if chunk.usage is None and chunk.error is _NOTHING:
+            state.plain = plain
             return FORWARD
     return _end_openai(state, data, choices is None, not choices, chunk.usage, chunk.error)
 
@@ -245,7 +254,7 @@ def _note_choice(state: StreamState, index: int, finish_reason: str | None) -> N
     if index > state._top:
         state._top = index
         state.finished = False
-    if finish_reason is not None:
+    if finish_reason:  # an empty one is some engines' null
         state.finish_choice(index)
 
 
@@ -277,7 +286,7 @@ def read_generate(state: StreamState, data: bytes) -> int:
     try:
         event = _decode_generate(data)
     except _BAD:
-        return _second_look(state, data)
+        return _second_look(state, data, read_generate)
     meta = event.meta_info
     if event.error is not _NOTHING and bytes(event.error) != b"null":
         state.broken = "an error event of the engine"
@@ -294,7 +303,7 @@ def read_generate(state: StreamState, data: bytes) -> int:
     else:
         state._usage = meta
     finish = meta.finish_reason
-    _note_choice(state, index, "finish" if finish is not _NOTHING and bytes(finish) != b"null" else None)
+    _note_choice(state, index, "finish" if _has(finish) else None)
     return FORWARD
 
 
@@ -303,9 +312,10 @@ def read_message(state: StreamState, data: bytes) -> int:
     try:
         event = _decode_message(data)
     except _BAD:
-        return _second_look(state, data)
+        return _second_look(state, data, read_message)
     kind = event.type
     if kind == "content_block_delta":
+        state.plain = state.token_seen
         state.token_seen = True
     elif kind == "message_start":
         if event.message is not None and event.message.usage is not None:
@@ -342,7 +352,7 @@ def read_response(state: StreamState, data: bytes) -> int:
     try:
         event = _decode_response(data)
     except _BAD:
-        return _second_look(state, data)
+        return _second_look(state, data, read_response)
     kind = event.type
     if event.sequence_number > state.sequence_number:
         state.sequence_number = event.sequence_number
@@ -358,17 +368,33 @@ def read_response(state: StreamState, data: bytes) -> int:
     return FORWARD
 
 
-def _second_look(state: StreamState, data: bytes) -> int:
-    """Judge an event that the typed decode refused: broken if it is no JSON, else read by hand, for its end and errors alone.
+def _second_look(state: StreamState, data: bytes, read: Callable[[StreamState, bytes], int]) -> int:
+    """Judge an event that the typed decode refused.
 
-    Its content is unknown, so it counts as a token: a client that gets it has an answer before it.
+    It is broken if it is no JSON. Where only its numbers are not (NaN, infinities), it is read with those as null; else by
+    hand, for its end and errors alone: its content is then unknown, so it counts as a token, since a client that gets it has
+    an answer before it.
     """
+    if state._cleaned:
+        return _by_hand(state, lenient_json(data))
     found = lenient_json(data)
     if found is None:
-        state.broken = "an event that is not JSON"
+        state.broken = NOT_JSON
         return BROKEN
-    event: Any = found[0]
+    try:
+        clean = msgspec.json.encode(found[0])
+    except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):  # lone surrogates, giant integers
+        return _by_hand(state, found)
+    state._cleaned = True
+    verdict = read(state, clean)
+    state._cleaned = state.plain = False
+    return verdict
+
+
+def _by_hand(state: StreamState, found: tuple[Any] | None) -> int:
+    """Look for the end marks and errors of an event of unknown shape."""
     state.token_seen = True
+    event = found[0] if found is not None else None
     if not isinstance(event, dict):
         return FORWARD
     if event.get("error") is not None or event.get("type") == "error":
@@ -378,7 +404,7 @@ def _second_look(state: StreamState, data: bytes) -> int:
         state.broken = "an error event of the engine"
         return BROKEN
     kind = event.get("type")
-    if kind == "message_stop" or kind in _RESPONSE_ENDS:
+    if isinstance(kind, str) and (kind == "message_stop" or kind in _RESPONSE_ENDS):
         state.done = True
     choices = event.get("choices")
     for position, choice in enumerate(choices if isinstance(choices, list) else ()):
