@@ -81,6 +81,26 @@ def test_cache_aware_new_prompts(benchmark) -> None:
         benchmark(decide)
 
 
+@pytest.mark.parametrize("workers", [64, 1024])
+def test_cache_aware_hot_prefix(benchmark, workers: int) -> None:
+    """One system prompt of 16 KB that every worker holds, and a question of its own in each request."""
+    rng = random.Random(7)
+    policy = make("cache_aware", RoutingConfig(max_tree_bytes=4 << 20), time.monotonic, rng)
+    head = rng.randbytes(PROMPT_BYTES)
+    asks = [Ask(head + rng.randbytes(300)) for _ in range(KEYS)]
+    turn = count()
+    with fleet(workers) as candidates:
+        for worker in candidates:
+            worker.load = rng.randrange(8)
+            policy.chosen(asks[0], worker)
+
+        def decide() -> None:
+            ask = asks[next(turn) % KEYS]
+            policy.chosen(ask, next(policy.rank(ask, candidates)))
+
+        benchmark(decide)
+
+
 def test_forget_a_worker(benchmark) -> None:
     """Forgetting a worker that holds part of a full tree of 16 MiB."""
     rng = random.Random(7)

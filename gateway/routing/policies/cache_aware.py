@@ -3,7 +3,7 @@
 1. Score all candidates by load.
 2. Find who holds the longest beginning of the prompt, at least `cache_threshold` of it; of several the least loaded.
 3. Take it, unless it is imbalanced against the least loaded candidate (`balance_abs_threshold` and `balance_rel_threshold`).
-   A hot beginning, one that many prompts share, gives way at a quarter of the absolute threshold: a conversation that moves
+   A hot beginning, one that many prompts share, gives way at an eighth of the absolute threshold: a conversation that moves
    pays for its whole prefill again, while a copy of a hot prefix is paid for once and serves all that follow.
 4. Otherwise, and without a prompt, take the least loaded.
 
@@ -21,8 +21,8 @@ from gateway.routing.candidate import Candidate, RoutingRequest
 from gateway.routing.radix_tree import RadixTree
 from gateway.routing.scores import Imbalance, LoadScores
 
-HOT_PART = 0.25
-"""Part of `balance_abs_threshold` that counts for a hot prefix."""
+HOT_PART = 0.125
+"""Part of `balance_abs_threshold` that counts for a hot prefix (chosen on simulated engines, see choose-a-policy.md)."""
 
 
 class CacheAware:

@@ -75,6 +75,22 @@ def test_boundaries_follow_the_lengths_seen() -> None:
         assert first(policy, workers, 49_000) == 1
 
 
+def test_lengths_of_long_ago_fade() -> None:
+    """A burst of giant prompts does not hold the boundaries up for ever: what was seen counts half after each interval."""
+    clock = Clock()
+    policy = build(clock, bucket_interval_s=5)
+    rng = random.Random(2)
+    with fleet(2) as workers:
+        for _ in range(300):
+            first(policy, workers, 100_000)
+        for _ in range(12):
+            clock.now += 6
+            for _ in range(200):
+                first(policy, workers, rng.randrange(100, 4000))
+        assert first(policy, workers, 150) == 0
+        assert first(policy, workers, 3900) == 1
+
+
 def test_boundaries_stand_between_two_intervals() -> None:
     """Within an interval, a mix that has not doubled the work seen does not move the boundaries."""
     policy = build()
@@ -96,9 +112,9 @@ def test_load_wins_over_length_when_imbalanced() -> None:
             first(policy, workers, 200)
             first(policy, workers, 20_000)
         assert first(policy, workers, 20_000) == 1
-        workers[1].load = 9
+        workers[1].load = 17
         assert first(policy, workers, 20_000) == 0
-        workers[0].load = 7
+        workers[0].load = 12
         assert first(policy, workers, 20_000) == 1
 
 
