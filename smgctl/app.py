@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from smgctl import config, serve, sim, status, worker
 from smgctl.context import ExitCode, SmgContext
 from smgctl.options import examples
 from smgctl.output import Output
+
+if TYPE_CHECKING:
+    from gateway.sdk.errors import SmgApiError
 
 DEFECT = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -85,9 +88,7 @@ def explain(error: Exception, out: Output) -> int:
 
     match error:
         case ConfigError(problems=problems) if problems:
-            for problem in problems:
-                out.problem(problem)
-            out.error("1 mistake in the configuration" if len(problems) == 1 else f"{len(problems)} mistakes in the configuration")
+            _name_problems(problems, out)
             return ExitCode.USAGE
         case ConfigError(message=message):
             out.error(message)
@@ -97,16 +98,24 @@ def explain(error: Exception, out: Output) -> int:
             out.hint("start one with `smgctl serve`, or name another with --url or SMG_URL")
             return ExitCode.UNREACHABLE
         case SmgApiError():
-            return _explain_refusal(error.status, error.code, error.message, error.problems, out)
+            return _explain_refusal(error, out)
     out.problem("".join(traceback.format_exception(error)).rstrip())
     out.error("this is a defect of smgctl; please report it with the lines above")
     return DEFECT
 
 
-def _explain_refusal(status_code: int, code: str, message: str, problems: Sequence[str], out: Output) -> int:
+def _explain_refusal(error: SmgApiError, out: Output) -> int:
+    if error.problems:
+        _name_problems(error.problems, out)
+    else:
+        out.error(f"{error.message} ({error.code})")
+    if error.status in (401, 403):
+        out.hint("give a key with --api-key or SMG_API_KEY")
+    usage = error.code in _CONFIGURATION_CODES or error.status in (401, 403)
+    return ExitCode.USAGE if usage else ExitCode.CHECK_FAILED
+
+
+def _name_problems(problems: Sequence[str], out: Output) -> None:
     for problem in problems:
         out.problem(problem)
-    out.error(f"{message} ({code})")
-    if status_code in (401, 403):
-        out.hint("give a key with --api-key or SMG_API_KEY")
-    return ExitCode.USAGE if code in _CONFIGURATION_CODES or status_code in (401, 403) else ExitCode.CHECK_FAILED
+    out.error("1 mistake in the configuration" if len(problems) == 1 else f"{len(problems)} mistakes in the configuration")

@@ -130,7 +130,7 @@ class HealthConfig(Section):
     """Active health checks of a worker."""
 
     enabled: bool = True
-    """Off: a worker is ready once it has answered, and only failing requests say otherwise."""
+    """Off: a worker counts as ready at once, and only failing requests say otherwise."""
     path: str | None = None
     """Path asked; the engine's own health route unless set."""
     interval_s: PositiveSeconds = 5.0

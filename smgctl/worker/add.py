@@ -30,7 +30,7 @@ def add(
     label: Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; repeatable.")] = None,
     worker_key_env: Annotated[
         str | None,
-        typer.Option("--worker-key-env", metavar="NAME", help="Variable in the gateway's environment with the worker's bearer token."),
+        typer.Option("--worker-key-env", metavar="NAME", help="Variable of this shell that holds the worker's bearer token."),
     ] = None,
     wait: Annotated[float | None, typer.Option("--wait", metavar="SECONDS", help="Wait until it is ready, at most so long.")] = None,
     url: Url = DEFAULT_URL,
@@ -46,7 +46,7 @@ def add(
         "priority": priority,
         "cost": cost,
         "labels": dict(read_label(text) for text in label) if label else None,
-        "api_key_env": worker_key_env,
+        "api_key": read_key(context, worker_key_env) if worker_key_env is not None else None,
     }
     with context.connect(url, api_key, ca_file) as gateway:
         accepted = gateway.add_worker(worker_url, **{key: value for key, value in spec.items() if value is not None})
@@ -58,6 +58,16 @@ def add(
     if wait is not None and (found is None or found.status != "ready"):
         why = "it has left again" if found is None else found.reason or f"it is {found.status}"
         context.abort(f"{worker_url} is not ready after {wait:g} s: {why}", ExitCode.CHECK_FAILED)
+
+
+def read_key(context: SmgContext, variable: str) -> str:
+    """Read a worker's token from the environment, where no list of processes shows it."""
+    from gateway.config.env import environment
+
+    key = environment().get(variable)
+    if not key:
+        context.abort(f"the environment variable {variable} is not set", ExitCode.USAGE)
+    return key
 
 
 def read_label(text: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from smgctl.context import SmgContext
 from smgctl.options import DEFAULT_URL, ApiKey, CaFile, Json, Url, examples
 
 EPILOG = examples("smgctl worker list", "smgctl worker list --model llama-3.1-8b", "smgctl worker list --json | jq '.workers[].url'")
-COLUMNS = ["ID", "URL", "STATUS", "ENGINE", "MODELS", "LOAD", "PRIORITY", "COST", "BREAKER", "REASON"]
+COLUMNS = ["URL", "STATUS", "ENGINE", "MODELS", "LOAD", "PRIORITY", "COST", "BREAKER", "ID", "REASON"]
 
 
 def list_workers(
@@ -32,5 +32,5 @@ def list_workers(
     else:
         context.out.table(
             COLUMNS,
-            [(w.id, w.url, w.status, w.engine, w.model_names, w.load, w.priority, w.cost, w.breaker, w.reason) for w in found.workers],
+            [(w.url, w.status, w.engine, w.model_names, w.load, w.priority, w.cost, w.breaker, w.id, w.reason) for w in found.workers],
         )

@@ -13,8 +13,9 @@ def test_a_worker_is_added(smgctl: Smgctl, plane: ControlPlane) -> None:
     assert plane.asked[0].json == {"url": "http://a:1"}
 
 
-def test_every_setting_is_sent(smgctl: Smgctl, plane: ControlPlane) -> None:
-    """Flags become the keys of a worker in the configuration."""
+def test_every_setting_is_sent(smgctl: Smgctl, plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flags become the keys of a worker in the configuration; the token comes from this shell's environment."""
+    monkeypatch.setenv("ENGINE_KEY", "token")
     result = smgctl(
         "worker", "add", "https://a", "--model", "m", "--model", "n", "--engine", "sglang", "--priority", "80", "--cost", "2.5",
         "--label", "zone=a", "--label", "note=x=y", "--worker-key-env", "ENGINE_KEY",
@@ -27,7 +28,7 @@ def test_every_setting_is_sent(smgctl: Smgctl, plane: ControlPlane) -> None:
         "priority": 80,
         "cost": 2.5,
         "labels": {"zone": "a", "note": "x=y"},
-        "api_key_env": "ENGINE_KEY",
+        "api_key": "token",
     }
 
 
@@ -66,3 +67,10 @@ def test_a_label_is_key_and_value(smgctl: Smgctl, plane: ControlPlane, label: st
     result = smgctl("worker", "add", "http://a:1", "--label", label)
     assert (result.exit_code, plane.asked) == (2, [])
     assert "is not KEY=VALUE" in result.errors
+
+
+def test_a_variable_that_is_not_set_is_2(smgctl: Smgctl, plane: ControlPlane) -> None:
+    """A worker without its token would only be refused there."""
+    result = smgctl("worker", "add", "http://a:1", "--worker-key-env", "NO_SUCH_VARIABLE")
+    assert (result.exit_code, plane.asked) == (2, [])
+    assert result.errors == "error: the environment variable NO_SUCH_VARIABLE is not set\n"

@@ -14,9 +14,9 @@ def test_workers_are_listed(smgctl: Smgctl, plane: ControlPlane) -> None:
     result = smgctl("worker", "list")
     assert result.exit_code == 0
     assert result.output == (
-        "ID  URL                      STATUS     ENGINE  MODELS  LOAD  PRIORITY  COST  BREAKER  REASON\n"
-        "w1  http://127.0.0.1:8000    ready      vllm    m       3     50        1     closed   -\n"
-        "w2  https://engine.internal  not_ready  sglang  -       0     80        2.5   open     3 checks failed: connection refused\n"
+        "URL                      STATUS     ENGINE  MODELS  LOAD  PRIORITY  COST  BREAKER  ID  REASON\n"
+        "http://127.0.0.1:8000    ready      vllm    m       3     50        1     closed   w1  -\n"
+        "https://engine.internal  not_ready  sglang  -       0     80        2.5   open     w2  3 checks failed: connection refused\n"
     )
 
 
@@ -25,7 +25,7 @@ def test_only_the_workers_of_a_model(smgctl: Smgctl, plane: ControlPlane) -> Non
     plane.add("http://a:1")
     plane.add("http://b:1", models=[{"name": "other"}])
     result = smgctl("worker", "list", "--model", "other")
-    assert [line.split()[1] for line in result.output.splitlines()] == ["URL", "http://b:1"]
+    assert [line.split()[0] for line in result.output.splitlines()] == ["URL", "http://b:1"]
     assert smgctl("worker", "list", "--model", "none").output == "no worker serves none\n"
 
 
