@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
@@ -17,10 +18,12 @@ from gateway.admission.admission import Admission
 from gateway.admission.keyring import Keyring
 from gateway.config.model import GatewayConfig
 from gateway.routing.engine import Router
+from gateway.shared.layout import CONCURRENCY, QUEUED
 from gateway.shared.table import SharedTable
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.cells import EndpointCells, ProcessCells
 from gateway.telemetry.clock import wall_s
+from gateway.telemetry.process import ProcessProbe
 from gateway.telemetry.snapshot import Snapshot, WorkerReading, take
 from gateway.workers.registry import Registry
 from gateway.workers.state import WorkerState
@@ -79,17 +82,19 @@ class Runtime:
         """Version of the configuration in force; 0 before the first."""
         self.table = table
         self.loop = loop
-        self.time: Callable[[], float] = loop.time
+        self.time: Callable[[], float] = time.monotonic
+        """uvloop's own time has a resolution of a millisecond; the base is the same."""
         self.started_unix_s = int(wall_s())
         self.cells = ProcessCells()
         self.endpoint_cells: dict[str, EndpointCells] = {path: self.cells.endpoint(path) for path in endpoint_paths}
         self.registry = Registry(table, loop, breaker=config.breaker, upstream=config.upstream, timeouts=config.timeouts)
-        self.router = Router(self.registry.workers.values, config.routing, config.models, loop.time)
+        self.router = Router(self.registry.workers.values, config.routing, config.models, self.time)
         self.registry.on_change = self._availability_changed
         self.keyring = Keyring(config.auth)
-        self.admission = Admission(config.admission, table, loop.time, loop)
+        self.admission = Admission(config.admission, table, self.time, loop, self.cells)
         self.access_log: AccessLog | None = None
         self.tracer: Tracer | None = None
+        self.probe = ProcessProbe(table.index)
         self.draining = False
         self.on_tick: list[Callable[[float], None]] = []
         """Called ten times a second with the monotonic time."""
@@ -117,6 +122,7 @@ class Runtime:
     async def __aexit__(self, *exc: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self.admission.close()
         await self.abort(0)
         await self.registry.aclose()
         if self.access_log is not None:
@@ -203,7 +209,12 @@ class Runtime:
                 )
                 for worker in self.registry.workers.values()
             ],
+            process=self.probe.read(),
+            in_flight=own[CONCURRENCY],
+            queued=own[QUEUED],
+            queue_depth=self.admission.queue.depth(),
             access_log_dropped=self.access_log.dropped if self.access_log is not None else 0,
+            spans_dropped=self.tracer.dropped if self.tracer is not None else 0,
         )
 
     async def drain(self) -> None:
@@ -234,7 +245,7 @@ class Runtime:
 
     def _tick(self) -> None:
         self._timer = self.loop.call_later(TICK_S, self._tick)
-        now_s = self.loop.time()
+        now_s = self.time()
         self._ticks += 1
         try:
             for call in self.on_tick:

@@ -28,14 +28,17 @@ def account(x: Exchange, rt: Runtime) -> None:
     cells.responses[key] = cells.responses.get(key, 0) + 1
     usage = x.usage
     estimated = False
-    if usage is None and x.started and (error is not None or x.streaming):
+    if usage is None and x.streaming:
         usage, estimated = _as_far_as_it_got(x), True
     if x.cells is not None:
         _count(x, x.cells, code, usage, estimated, duration_s, now_s)
     ticket = x.ticket
     if ticket is not None:
         x.ticket = None
-        ticket.settle(0 if usage is None else usage.prompt_tokens + usage.completion_tokens)
+        if usage is not None:
+            ticket.settle(usage.prompt_tokens + usage.completion_tokens)
+        elif x.status != 200:
+            ticket.settle(0)  # nothing was generated for it; an answer without a usage keeps its estimate
         ticket.release()
     if x.span is not None:
         x.span.end(x.status, code, usage, first_token_s=x.first_token_s - x.started_s if x.first_token_s else None)

@@ -6,6 +6,7 @@ order. Should the owner be killed, the kernel (Linux) sends the child SIGTERM.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import pathlib
@@ -86,6 +87,10 @@ class Child:
                 if time.monotonic() > until_s:
                     raise self._failed(f"was not ready after {timeout_s:g} s")
                 time.sleep(POLL_S)
+
+    async def async_wait_healthy(self, url: str, timeout_s: float) -> None:
+        """Wait as `wait_healthy` does, in a thread, so that the event loop can answer what the child asks of it."""
+        await asyncio.to_thread(self.wait_healthy, url, timeout_s)
 
     def stop(self) -> int:
         """Stop it: SIGTERM, and SIGKILL if it does not end in time. Return its exit code; fine for one that ended already."""
