@@ -32,7 +32,7 @@ def head_for(x: Exchange, worker: Worker, length: int, rt: Runtime) -> bytes:
     """The request head for a worker."""
     extra = b"" if worker.own_key or x.bearer is None or not rt.hands_credentials_on else own_credential(x)
     if x.span is not None:
-        extra += x.span.traceparent_line()
+        extra += x.span.traceparent_line(worker.url)
     elif x.traceparent is not None:
         extra += b"traceparent: %b\r\n" % x.traceparent
     target = x.endpoint.target_at(worker.state.engine)

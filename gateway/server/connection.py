@@ -343,7 +343,7 @@ class Connection(HttpToolsProtocol):
             keep_alive=not self._last,
             on_response=self.on_response_complete,
         )
-        cycle.body = request.body
+        cycle.body = bytearray(request.body)
         cycle.more_body = False
         cycle.message_event.set()
         self._start_asgi_task(cycle, self.app)

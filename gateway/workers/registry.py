@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from gateway.config.model import BreakerConfig, TimeoutConfig, UpstreamConfig
 from gateway.errors import ConfigError
 from gateway.shared.table import SharedTable
+from gateway.telemetry.cells import WorkerCells
 from gateway.transports.http import HttpPool
 from gateway.transports.target import target_of
 from gateway.workers.breaker import Breaker
@@ -70,13 +72,14 @@ class Registry:
                 was = worker.state
                 worker.update(state)
                 if state.status is Status.READY and was.status is not Status.READY and state.recovered:
-                    worker.begin_slow_start(self._loop.time(), self._upstream.slow_start_s)
+                    worker.begin_slow_start(time.monotonic(), self._upstream.slow_start_s)
                     worker.breaker = self._new_breaker(worker)
                 continue
+            cells = worker.cells if worker is not None else None
             if worker is not None:
                 self._retire(worker)
             try:
-                self.workers[state.id] = self._new_worker(state)
+                self.workers[state.id] = self._new_worker(state, cells)
             except ConfigError as error:
                 log.error("worker %s cannot be used: %s", state.url, error.message)
                 self.workers.pop(state.id, None)
@@ -110,7 +113,7 @@ class Registry:
         if worker.http.open_connections:
             self._retired.add(worker)
 
-    def _new_worker(self, state: WorkerState) -> Worker:
+    def _new_worker(self, state: WorkerState, cells: WorkerCells | None) -> Worker:
         target = target_of(state.url, ca_file=state.ca_file, verify_tls=state.verify_tls)
         http = HttpPool(
             target,
@@ -120,14 +123,16 @@ class Registry:
             connect_s=self._timeouts.connect_s,
             keep_alive_s=self._upstream.keep_alive_s,
         )
-        worker = Worker(state, target, http, Breaker(self._breaker, self._loop.time), self._table)
+        worker = Worker(state, target, http, Breaker(self._breaker, time.monotonic), self._table)
+        if cells is not None:
+            worker.cells = cells  # the same worker to whoever reads its counters
         worker.breaker = self._new_breaker(worker)
         if state.recovered and state.status is Status.READY:
-            worker.begin_slow_start(self._loop.time(), self._upstream.slow_start_s)
+            worker.begin_slow_start(time.monotonic(), self._upstream.slow_start_s)
         return worker
 
     def _new_breaker(self, worker: Worker) -> Breaker:
-        breaker = Breaker(self._breaker, self._loop.time)
+        breaker = Breaker(self._breaker, time.monotonic)
         transitions = worker.cells.breaker_transitions
 
         def changed(old: str, new: str) -> None:
