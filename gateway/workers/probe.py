@@ -83,7 +83,7 @@ async def join(spec: WorkerConfig, health: HealthConfig) -> Outcome:
             return Outcome(False, alive.problem or models.problem, refused=models.refused and alive.refused)
         engine = spec.engine or await _engine(one, models, alive)
         below_500 = False
-        if health.path is None and engine is Engine.OPENAI and alive.status and not alive.ok and alive.status < 500:
+        if health.path is None and engine is Engine.OPENAI and 300 <= alive.status < 500 and not alive.problem:
             full_path, alive = MODELS, models
             below_500 = bool(spec.models)
         reason = _sick(full_path, alive, below_500) or _locked(models, spec)
