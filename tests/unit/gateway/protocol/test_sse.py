@@ -405,17 +405,15 @@ def test_what_matters_is_seen_behind_the_short_cut(event: bytes) -> None:
         assert found == slow(Dialect.CHAT, before + event) == scan_all(Dialect.CHAT, before + event)
 
 
-def test_no_template_is_taken_of_the_event_that_matters() -> None:
-    """A finish chunk that follows a plain event held in pieces is never taken for a plain one."""
-    scanner = StreamScanner(Dialect.CHAT, choices=2)
+def test_no_template_is_taken_of_an_event_that_matters() -> None:
+    """A chunk with usage that follows a plain one held in pieces is not taken for plain: its like is read again."""
+    scanner = StreamScanner(Dialect.CHAT)
     scanner.feed(chunk("a"))
     scanner.feed(chunk("a")[:9])
     scanner.feed(chunk("a")[9:])
-    scanner.feed(chunk("a", "stop", index=0))
-    scanner.feed(chunk("b", index=1))
-    assert not scanner.finished
-    scanner.feed(chunk("b", "stop", index=1))
-    assert scanner.finished
+    for tokens in (1, 2, 1):
+        scanner.feed(chunk("a", usage={"prompt_tokens": tokens}))
+        assert scanner.usage == Usage(tokens)
 
 
 def test_choices_in_turn() -> None:
