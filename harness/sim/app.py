@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
 import uuid
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from harness.sim import info, metrics, pooling, prompts, requests, tokens
+from harness.sim import bodies, info, metrics, pooling, prompts, requests, tokens
 from harness.sim.dialects import messages
 from harness.sim.dialects.table import codecs
 from harness.sim.driver import Driver
@@ -277,35 +276,7 @@ class App:
     # What all routes share.
 
     def _body(self, exchange: Exchange) -> dict[str, Any]:
-        raw = exchange.request.body
-        try:
-            value = orjson.loads(raw)
-        except orjson.JSONDecodeError as problem:
-            raise self._no_json(raw, problem) from problem
-        if not isinstance(value, dict):
-            raise Refusal(400, "Bad Request", "1 validation error:\n  {'type': 'model_attributes_type', 'loc': ('body',)}", "body")
-        return value
-
-    def _no_json(self, raw: bytes, problem: orjson.JSONDecodeError) -> Refusal:
-        """Return the refusal of a body that is no JSON, with the words of the parser that the engine uses."""
-        place, words = problem.pos, problem.msg.split(":")[0]
-        if self._settings.flavour != "sglang":
-            try:
-                json.loads(raw)
-            except json.JSONDecodeError as standard:
-                place, words = standard.pos, standard.msg
-            except ValueError as standard:
-                place, words = 0, str(standard)
-        detail = {"type": "json_invalid", "loc": ("body", place), "msg": "JSON decode error", "input": {}, "ctx": {"error": words}}
-        match self._settings.flavour:
-            case "vllm":
-                detail |= {"loc": f"body.{place}", "input": "<dict of 0 items>"}
-                return Refusal(400, "Bad Request", f"1 validation error:\n  {detail}", f"body.{place}")
-            case "sglang":
-                more = f'\n\n  File "simulated_http_server.py", line 1\n    POST [{detail}]'
-                return Refusal(400, "Bad Request", f"1 validation error:\n  {detail}{more}", None)
-            case "trtllm":
-                return Refusal(400, "Bad Request", f"[{detail}]", None)
+        return bodies.read(self._settings.flavour, exchange.request.body)
 
     def _allowed(self, exchange: Exchange) -> bool:
         request = exchange.request

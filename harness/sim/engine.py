@@ -16,16 +16,15 @@ from typing import Any
 
 import msgspec
 
+from harness.sim import control
 from harness.sim.app import App
 from harness.sim.driver import Driver
 from harness.sim.faults import Fault, Faults, Kind
 from harness.sim.http import Connection, Exchange
 from harness.sim.job import Job
-from harness.sim.replies import WholeReply
 from harness.sim.settings import SimSettings
 from harness.sim.state import SeenRequest, SimState
 
-CONTROL = "/_sim/"
 MAX_PATHS = 64
 CRASH_EXIT = 70
 """Exit code of a process whose engine crashed on demand (EX_SOFTWARE)."""
@@ -152,8 +151,8 @@ class SimEngine:
     def serve(self, exchange: Exchange) -> None:
         """Take a request from a connection."""
         request = exchange.request
-        if request.path.startswith(CONTROL):
-            self._control(exchange)
+        if request.path.startswith(control.PREFIX):
+            control.answer(self, exchange)
             return
         if self.frozen:
             self._held.append(exchange)
@@ -245,29 +244,6 @@ class SimEngine:
             if not exchange.over:
                 self.serve(exchange)
 
-    def _control(self, exchange: Exchange) -> None:
-        request = exchange.request
-        reply = WholeReply(self, exchange, None)
-        json = [("content-type", "application/json"), ("x-smg-sim", "1")]
-        match request.method, request.path:
-            case "GET", "/_sim/state":
-                reply.send(200, json, msgspec.json.encode(self.state()))
-            case "GET", "/_sim/faults":
-                reply.send(200, json, msgspec.json.encode({"faults": self.armed.armed}))
-            case "POST", "/_sim/faults":
-                try:
-                    for fault in _faults(request.body):
-                        self.arm(fault)
-                except ValueError as problem:
-                    reply.send(400, json, msgspec.json.encode({"error": str(problem)}))
-                    return
-                reply.send(200, json, msgspec.json.encode({"faults": self.armed.armed}))
-            case "DELETE", "/_sim/faults":
-                self.clear_faults()
-                reply.send(200, json, b'{"faults":[]}')
-            case _:
-                reply.send(404, json, b'{"error":"no such control route: GET /_sim/state, GET|POST|DELETE /_sim/faults"}')
-
     def _die(self, *, reset: bool) -> None:
         self._dead = True
         if self._driver is not None:
@@ -285,17 +261,6 @@ class SimEngine:
                 connection.reset()
             else:
                 connection.abort()
-
-
-def _faults(body: bytes) -> list[Fault]:
-    """Read one fault or a list of faults.
-
-    Raises:
-        msgspec.ValidationError, msgspec.DecodeError: both ValueErrors, when it is neither.
-    """
-    if body.lstrip()[:1] == b"[":
-        return msgspec.json.decode(body, type=list[Fault])
-    return [msgspec.json.decode(body, type=Fault)]
 
 
 def tls_context(cert: str, key: str) -> ssl.SSLContext:

@@ -64,6 +64,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     after_events: int | None = None
     """Events (or body parts) that go out before it strikes."""
     delay_s: float | None = None
+    """How late the answer of `latency` begins; how long a `stall` lasts, for ever unless set."""
     status: int = 500
     retry_after_s: int = 1
 
@@ -75,6 +76,8 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError("times is at least 1")
         if self.after_events is not None and self.after_events < 0:
             raise ValueError("after_events is not negative")
+        if (self.delay_s is not None and self.delay_s < 0) or self.retry_after_s < 0:
+            raise ValueError("delay_s and retry_after_s are not negative")
         if not 400 <= self.status <= 599:
             raise ValueError("status is from 400 to 599")
 

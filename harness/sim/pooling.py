@@ -66,7 +66,7 @@ def job(settings: SimSettings, body: dict[str, Any], texts: list[str]) -> Job:
     )
     for text in texts:
         prompt = tokens.split(text) or [b" "]
-        if len(prompt) > settings.max_model_len:
+        if len(prompt) > settings.room_tokens:
             message = (
                 f"This model's maximum context length is {settings.max_model_len} tokens. However, your prompt contains "
                 f"{len(prompt)} input tokens. Please reduce the length of the input prompt."

@@ -122,9 +122,7 @@ def _limit(settings: SimSettings, api: Api, body: dict[str, Any]) -> int | None:
 
 
 def _check_length(settings: SimSettings, prompt_tokens: int, limit: int | None) -> None:
-    room = settings.max_model_len - prompt_tokens
-    capacity = settings.kv_tokens // settings.block_size * settings.block_size - 2
-    room = min(room, capacity - prompt_tokens)
+    room = settings.room_tokens - prompt_tokens
     if room >= (limit or 1):
         return
     if settings.flavour == "sglang":
@@ -188,14 +186,14 @@ def _answer(
             length = text.natural_length_tokens(rng, settings.output_tokens)
             least = max(body.get("min_tokens") or 0, sampling.get("min_new_tokens") or 0)
             if body.get("ignore_eos") or sampling.get("ignore_eos"):
-                least = limit or settings.max_model_len
+                least = limit or settings.room_tokens
             length = max(length, least)
             if limit is not None:
                 length = min(length, limit + 1)
-            words = text.compose(settings.flavour, rng, min(length, settings.max_model_len - len(prompt)))
+            words = text.compose(settings.flavour, rng, min(length, settings.room_tokens - len(prompt)))
         words, stop_match = _stopped(words, _stops(body))
         said = _texts(words)
-    room = settings.max_model_len - len(prompt) if limit is None else limit
+    room = settings.room_tokens - len(prompt) if limit is None else limit
     cut = False
     ignoring = bool(body.get("ignore_eos") or sampling.get("ignore_eos"))
     if len(said) > room or (ignoring and stop_match is None and not plans.calls and len(said) == room):

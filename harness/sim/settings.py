@@ -74,6 +74,11 @@ class SimSettings:
         if self.kv_tokens < self.block_size:
             raise ValueError("kv_tokens must hold at least one block")
 
+    @property
+    def room_tokens(self) -> int:
+        """Tokens of prompt and answer that one sequence can have: the context, or the KV cache where that is smaller."""
+        return min(self.max_model_len, self.kv_tokens // self.block_size * self.block_size - 2)
+
     def knows(self, model: str) -> bool:
         """Tell whether a model name is served here: the model's, an alias or an adapter."""
         return model == self.model or model in self.aliases or model in self.loras

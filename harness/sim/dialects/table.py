@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.sim.dialects import messages, responses, trtllm, vllm
-from harness.sim.dialects.sglang import GenerateStream, Sglang
+from harness.sim.dialects.generate import GenerateStream
+from harness.sim.dialects.sglang import Sglang
 from harness.sim.dialects.sglang import error_body as sglang_error
 from harness.sim.job import Api, Job
 from harness.sim.replies import StreamCodec

@@ -1,4 +1,4 @@
-"""vLLM's chat and completions answers, as version 0.32 writes them (recorded in tests/wire/vllm)."""
+"""vLLM's chat and completions answers, as version 0.32 writes them (recorded in tests/data/wire/vllm-0.32-http)."""
 
 from __future__ import annotations
 
