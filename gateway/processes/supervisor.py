@@ -230,7 +230,9 @@ class Supervisor:
         if not self._announced and all(child.state == "ready" for child in self._children):
             self._announced = True
             host, port = self._children[0].listener.getsockname()[:2]
-            log.info("%d processes serve on %s:%d", len(self._children), host, port)
+            scheme = "https" if self._config.server.tls is not None else "http"
+            shown = f"[{host}]" if ":" in host else host
+            log.info("ready on %s://%s:%d, %d processes", scheme, shown, port, len(self._children))
             if self._on_ready is not None:
                 self._on_ready(host, port)
         self._steer()
