@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -71,11 +69,9 @@ def run(args: Sequence[str], context: SmgContext | None = None) -> int:
     try:
         typer.main.get_command(app).main(args=list(args), prog_name="smgctl", obj=context)
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            return ExitCode.OK  # whoever read our output has enough of it
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
     except Exception as error:
         return explain(error, context.out)
     return ExitCode.OK
