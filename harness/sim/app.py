@@ -70,6 +70,11 @@ class App:
         self._routes: dict[str, dict[str, Route]] = {}
         self._add_routes()
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """The paths that this engine has."""
+        return frozenset(self._routes)
+
     def handle(self, exchange: Exchange, fault: Fault | None) -> None:
         """Answer a request, now or when its tokens are made."""
         request = exchange.request
