@@ -29,7 +29,10 @@ READY_S = 120.0
 """Time that an engine or the gateway has to become ready."""
 SIM_FLAVOURS = ("vllm", "sglang")
 SIM_MODEL = "sim-model"
-QUESTION = "What is the capital of France?"
+QUESTION = "Explain what a computer network is, in two sentences."
+"""One that a model of 135 million parameters answers sensibly."""
+MAX_TOKENS = 100
+TEMPERATURE = 0.2
 
 
 def say(text: str = "") -> None:
@@ -131,7 +134,8 @@ ready. {"The engines are SIMULATED: what they answer comes from no model." if si
 ask with curl:
 
 curl -s {base}/v1/chat/completions -H 'content-type: application/json' \\
-  -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}'
+  -d '{{"model": "{model}", "max_tokens": {MAX_TOKENS}, "temperature": {TEMPERATURE},
+       "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}'
 
 or with the OpenAI SDK, as a stream:
 
@@ -139,8 +143,11 @@ or with the OpenAI SDK, as a stream:
 from openai import OpenAI
 
 client = OpenAI(base_url="{base}/v1", api_key="none")
-messages = [{{"role": "user", "content": "{QUESTION}"}}]
-for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True):
+stream = client.chat.completions.create(
+    model="{model}", max_tokens={MAX_TOKENS}, temperature={TEMPERATURE}, stream=True,
+    messages=[{{"role": "user", "content": "{QUESTION}"}}],
+)
+for chunk in stream:
     print(chunk.choices[0].delta.content or "" if chunk.choices else "", end="", flush=True)
 print()
 END

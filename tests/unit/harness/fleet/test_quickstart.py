@@ -24,7 +24,7 @@ def test_the_text_names_where_to_ask_and_what(simulated: bool) -> None:
 def test_the_curl_body_is_json_and_the_snippet_is_python() -> None:
     """Both commands can be pasted as they stand."""
     text = how_to_use(30000, "m", simulated=False, logs=pathlib.Path(".run"))
-    body = re.search(r"-d '(.*)'", text)
+    body = re.search(r"-d '(.*?)'", text, re.DOTALL)
     assert body is not None and json.loads(body[1])["model"] == "m"
     snippet = re.search(r"<<'END'\n(.*)\nEND", text, re.DOTALL)
     assert snippet is not None and ast.parse(snippet[1])
