@@ -76,18 +76,25 @@ class _Prepared:
 class Runtime:
     """The services of one process. `async with` opens it; on leaving, all that it opened is closed, also after a failure."""
 
-    def __init__(self, config: GatewayConfig, table: SharedTable, loop: asyncio.AbstractEventLoop, endpoint_paths: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        table: SharedTable,
+        loop: asyncio.AbstractEventLoop,
+        endpoint_paths: tuple[str, ...],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.config = config
         self.version = 0
         """Version of the configuration in force; 0 before the first."""
         self.table = table
         self.loop = loop
-        self.time: Callable[[], float] = time.monotonic
+        self.time = clock
         """uvloop's own time has a resolution of a millisecond; the base is the same."""
         self.started_unix_s = int(wall_s())
         self.cells = ProcessCells()
         self.endpoint_cells: dict[str, EndpointCells] = {path: self.cells.endpoint(path) for path in endpoint_paths}
-        self.registry = Registry(table, loop, breaker=config.breaker, upstream=config.upstream, timeouts=config.timeouts)
+        self.registry = Registry(table, loop, breaker=config.breaker, upstream=config.upstream, timeouts=config.timeouts, clock=clock)
         self.router = Router(self.registry.workers.values, config.routing, config.models, self.time)
         self.registry.on_change = self._availability_changed
         self.keyring = Keyring(config.auth)
@@ -247,18 +254,16 @@ class Runtime:
         self._timer = self.loop.call_later(TICK_S, self._tick)
         now_s = self.time()
         self._ticks += 1
-        try:
-            for call in self.on_tick:
+        due = list(self.on_tick)
+        if self._ticks % _BREAKER_TICKS == 0:
+            due += (self.registry.tick, self.admission.tick)
+        if self._ticks % _SWEEP_TICKS == 0:
+            due += (self.registry.sweep, *self.on_sweep)
+        for call in due:
+            try:
                 call(now_s)
-            if self._ticks % _BREAKER_TICKS == 0:
-                self.registry.tick(now_s)
-                self.admission.tick(now_s)
-            if self._ticks % _SWEEP_TICKS == 0:
-                self.registry.sweep(now_s)
-                for call in self.on_sweep:
-                    call(now_s)
-        except Exception:  # a failed tick must not stop the clock of the whole process
-            log.exception("a periodic task failed")
+            except Exception:  # a failed one must stop neither the clock of the whole process nor the others
+                log.exception("a periodic task failed")
 
 
 def _nobody(worker_id: str) -> None:

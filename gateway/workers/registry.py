@@ -36,12 +36,14 @@ class Registry:
         breaker: BreakerConfig,
         upstream: UpstreamConfig,
         timeouts: TimeoutConfig,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.workers: dict[str, Worker] = {}
         self.on_change: Callable[[], None] = _nobody
         """Called after every change of the workers or of what a breaker lets through."""
         self._table = table
         self._loop = loop
+        self._clock = clock
         self._breaker = breaker
         self._upstream = upstream
         self._timeouts = timeouts
@@ -72,7 +74,7 @@ class Registry:
                 was = worker.state
                 worker.update(state)
                 if state.status is Status.READY and was.status is not Status.READY and state.recovered:
-                    worker.begin_slow_start(time.monotonic(), self._upstream.slow_start_s)
+                    worker.begin_slow_start(self._clock(), self._upstream.slow_start_s)
                     worker.breaker = self._new_breaker(worker)
                 continue
             cells = worker.cells if worker is not None else None
@@ -123,16 +125,17 @@ class Registry:
             connect_s=self._timeouts.connect_s,
             keep_alive_s=self._upstream.keep_alive_s,
         )
-        worker = Worker(state, target, http, Breaker(self._breaker, time.monotonic), self._table)
+        worker = Worker(state, target, http, Breaker(self._breaker, self._clock), self._table)
         if cells is not None:
             worker.cells = cells  # the same worker to whoever reads its counters
         worker.breaker = self._new_breaker(worker)
         if state.recovered and state.status is Status.READY:
-            worker.begin_slow_start(time.monotonic(), self._upstream.slow_start_s)
+            worker.begin_slow_start(self._clock(), self._upstream.slow_start_s)
         return worker
 
     def _new_breaker(self, worker: Worker) -> Breaker:
-        breaker = Breaker(self._breaker, time.monotonic)
+        breaker = Breaker(self._breaker, self._clock)
+        breaker.epoch = worker.breaker.epoch + 1  # attempts that the old one let through say nothing to the new one
         transitions = worker.cells.breaker_transitions
 
         def changed(old: str, new: str) -> None:

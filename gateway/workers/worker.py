@@ -83,7 +83,7 @@ class Worker:
         if not self.slow_until_s:
             return
         left = self.slow_until_s - now_s
-        if left <= 0:
+        if left <= 0 or slow_start_s <= 0:
             self.slow_until_s = 0.0
             self.effective_cost = self.cost
             return
