@@ -49,6 +49,10 @@ class Client(Protocol):
         """Send a piece."""
         ...
 
+    def write_chunk(self, framed: bytes, data: bytes) -> None:
+        """Send a piece that comes as a whole chunk with its framing."""
+        ...
+
     def finish(self, *, keep: bool) -> None:
         """End an answer in pieces as its framing wants it; `keep` says whether the connection may be used again."""
         ...

@@ -52,7 +52,7 @@ class Attempt:
     call: Call | None = None
     mode = NONE
     status = 0
-    headers: Headers = []  # noqa: RUF012 - replaced, never changed
+    headers: Headers
     head = b""
     """The header lines for the client."""
     length: int | None = None
@@ -68,6 +68,7 @@ class Attempt:
         self.hedge = hedge
         self._time = time = x.driver.time
         self.sent_s = self.last_s = time()
+        self.headers = []
         self._parts: list[bytes] = []
 
     def __repr__(self) -> str:
@@ -113,6 +114,25 @@ class Attempt:
             self.mode = PASS
         else:
             self.mode = WHOLE
+
+    def on_chunk(self, framed: bytes, data: bytes) -> None:
+        """Take a piece of the body that is one chunk: what goes on unchanged keeps its framing too."""
+        x = self.exchange
+        scanner = self.scanner
+        if scanner is None or not x.started or not scanner.token_seen:
+            self.on_data(data)
+            return
+        self.last_s = self._time()
+        out = scanner.feed(data)
+        if out is data:
+            x.bytes_out += len(data)
+            x.client.write_chunk(framed, data)
+            return
+        if out:
+            x.bytes_out += len(out)
+            x.client.write(out)
+        if scanner.broken is not None:
+            x.driver.stream_broken(self, scanner.broken)
 
     def on_data(self, data: bytes) -> None:
         """Take a piece of the body."""

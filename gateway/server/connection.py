@@ -415,6 +415,10 @@ class Connection(HttpToolsProtocol):
             self.transport.write(data)
             self.transport.write(b"\r\n")
 
+    def write_chunk(self, framed: bytes, data: bytes) -> None:
+        """Send a piece that comes framed as one chunk."""
+        self.transport.write(framed if self._chunked else data)
+
     def finish(self, *, keep: bool) -> None:
         """End an answer in pieces."""
         if self._chunked:

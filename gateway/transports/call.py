@@ -24,6 +24,11 @@ class Sink(Protocol):
         """A piece of the body, transfer coding removed."""
         ...
 
+    def on_chunk(self, framed: bytes, data: bytes) -> None:
+        """A piece of the body that came as one whole chunk, with (`framed`) and without its framing: `on_data(data)`, told with
+        what a sink needs that sends chunks itself."""
+        ...
+
     def on_end(self) -> None:
         """The answer is complete as far as its framing can tell."""
         ...

@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: HttpPool) -> None:
         self._pool = pool
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._call: Call | None = None
         self._headers: Headers = []
         self._length: int | None = None
@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
             if size is not None and (length := int(size[1], 16)) and len(data) == size.end() + length + 2 and data.endswith(b"\r\n"):
                 # One whole chunk, as engines write an event: httptools would say the same, in four times the time.
                 if self._call is not None:
-                    self._call.sink.on_data(data[size.end() : -2])
+                    self._call.sink.on_chunk(data, data[size.end() : -2])
                     return
         elif not self.got_bytes and self._call is not None and (answer := _simple_answer(data)) is not None:
             status, headers, body = answer
@@ -210,6 +210,7 @@ class Connection(asyncio.Protocol):
         self.got_bytes = True
         self._heard_body = False
         try:
+            assert self._parser is not None
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as cause:
             # A sink raised: our mistake, not the worker's. The call ends all the same, exactly once.
@@ -239,7 +240,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._call = None
         self._skip_bytes = -1
-        del self._parser  # it holds this protocol: no cycle is left for the collector
+        self._parser = None  # it holds this protocol: no cycle is left for the collector
         pool.gone(self)
         if call is None:
             return
@@ -268,6 +269,7 @@ class Connection(asyncio.Protocol):
         if self._head_done:
             return
         parser = self._parser
+        assert parser is not None
         status = parser.get_status_code()
         if status < 200:
             self._interim = True

@@ -33,6 +33,9 @@ class LoggingSink:
         self.status, self.headers, self.length = status, headers, length
         self._hear("head")
 
+    def on_chunk(self, framed: bytes, data: bytes) -> None:
+        self.on_data(data)
+
     def on_data(self, data: bytes) -> None:
         assert isinstance(data, bytes) and data
         self.body += data
