@@ -6,8 +6,8 @@
     failed            every 30 s, or every `interval_s` where that is longer
     draining          never; the loop waits until nothing is in flight
 
-Workers that serve and workers that do not have lanes of their own, so that many dead ones, each waiting for its time limit,
-never delay the checks of those that live.
+Workers that serve, workers that are new and workers that do not answer have lanes of their own, and a first probe has a short
+time limit: many dead ones, each waiting for its limit, delay neither the checks of those that live nor those that come.
 """
 
 from __future__ import annotations
@@ -27,8 +27,14 @@ from gateway.workers.state import Status
 
 log = logging.getLogger(__name__)
 
-LANE: Final = 32
-"""Checks at once of workers that serve, and as many of those that do not."""
+SERVING_LANE: Final = 32
+"""Checks at once of workers that serve."""
+NEW_LANE: Final = 16
+"""First probes at once."""
+OTHER_LANE: Final = 16
+"""Checks at once of all others; 64 in all."""
+FIRST_PROBE_S: Final = 1.0
+"""Time limit of a worker's first probe; those after it have the configured one."""
 START_S: Final = 0.2
 START_GROWTH: Final = 1.5
 MAX_START_S: Final = 2.0
@@ -89,8 +95,9 @@ class Watcher:
         self._changed = changed
         self._slow_start_s = slow_start_s
         self._draw = draw
-        self._serving = asyncio.Semaphore(LANE)
-        self._others = asyncio.Semaphore(LANE)
+        self._serving = asyncio.Semaphore(SERVING_LANE)
+        self._new = asyncio.Semaphore(NEW_LANE)
+        self._others = asyncio.Semaphore(OTHER_LANE)
 
     def report(self, one: Record) -> None:
         """Hear that a request met a refused connection: check at once, if the last check is a while ago."""
@@ -101,7 +108,7 @@ class Watcher:
         """Check a worker once, then wait until its next check is due or it is woken."""
         one.wake.clear()
         spec = one.spec
-        async with self._serving if one.life.status is Status.READY else self._others:
+        async with self._lane(one):
             one.checked_s = self._clock()
             outcome = await self._check(one)
         if one.spec is spec:
@@ -143,10 +150,18 @@ class Watcher:
             one.changed()
             self._changed(one)
 
+    def _lane(self, one: Record) -> asyncio.Semaphore:
+        if one.life.status is Status.READY:
+            return self._serving
+        return self._others if one.life.failures or one.joined else self._new
+
     async def _check(self, one: Record) -> Outcome:
         serving = one.life.status is Status.READY
         if not one.joined or not serving:
-            return await probe.join(one.spec, one.health)
+            health = one.health
+            if not (one.joined or one.life.failures):
+                health = health.model_copy(update={"timeout_s": min(health.timeout_s, FIRST_PROBE_S)})
+            return await probe.join(one.spec, health)
         if not one.health.enabled:
             await self._models(one)
             return Outcome(True)

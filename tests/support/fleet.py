@@ -91,6 +91,8 @@ class Script:
         self.seen: list[tuple[str, dict[str, str]]] = []
         """Path and headers of every request."""
         self.port = 0
+        self.most = 0
+        """Connections that were open at once, at most."""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -119,6 +121,7 @@ class Script:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self.most = max(self.most, len(self._writers))
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
