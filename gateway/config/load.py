@@ -7,7 +7,6 @@ Reads the file and the environment, and the certificates that the configuration 
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import pathlib
 from collections.abc import Mapping
@@ -119,10 +118,10 @@ def read_file(path: str) -> Document:
 
 
 class _Layers:
-    """The tree of values as it grows from layer to layer, and who said what."""
+    """The tree of values as it grows from layer to layer, and who said what. It takes the document over."""
 
     def __init__(self, document: Document) -> None:
-        self.tree: dict[str, Any] = copy.deepcopy(document.value)
+        self.tree = document.value
         self.mistakes = list(document.mistakes)
         self._document = document
         self._said: dict[Path, str] = {}

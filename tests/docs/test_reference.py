@@ -1,6 +1,7 @@
 """What is written about the gateway is what the code says."""
 
 import json
+import pathlib
 import re
 
 import pytest
@@ -13,6 +14,7 @@ from gateway.config.schema import json_schema
 from gateway.errors import Code
 from smgctl.app import app
 
+ROOT = pathlib.Path(__file__).parents[2]
 COMMANDS = list(cli.walk(cli.root_of(app), "smgctl"))
 
 
@@ -86,3 +88,12 @@ def test_every_code_is_described() -> None:
 def test_the_schema_is_that_of_the_gateway() -> None:
     """Editors that use the file from the repository see the same."""
     assert json.loads(page("config.schema.json")) == json_schema()
+
+
+@pytest.mark.parametrize("path", [path for path, command in COMMANDS if not getattr(command, "commands", None)])
+def test_the_path_of_a_command_is_the_path_of_its_file(path: str) -> None:
+    """`smgctl worker list` is smgctl/worker/list.py, and its tests are where they are looked for."""
+    *groups, name = path.replace("-", "_").split()[1:]
+    assert ROOT.joinpath("smgctl", *groups, f"{name}.py").exists()
+    tests = ROOT.joinpath("tests", "unit", "smgctl", *groups, f"test_{name}.py")
+    assert tests.exists() or groups == ["sim"], "simulated engines are tested as processes, in tests/integration/harness/sim"
