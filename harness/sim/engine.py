@@ -26,6 +26,8 @@ from harness.sim.settings import SimSettings
 from harness.sim.state import SeenRequest, SimState
 
 MAX_PATHS = 64
+MAX_KEPT_BYTES = 4 << 20
+"""Of each body that `state` keeps; the rest of a longer one is forgotten."""
 CRASH_EXIT = 70
 """Exit code of a process whose engine crashed on demand (EX_SOFTWARE)."""
 
@@ -161,7 +163,7 @@ class SimEngine:
         path = request.path if request.path in self._paths or len(self._paths) < MAX_PATHS else "other"
         self._paths[path] = self._paths.get(path, 0) + 1
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
-        self._last.append(SeenRequest(request.method, request.target.decode("latin-1"), headers, request.body))
+        self._last.append(SeenRequest(request.method, request.target.decode("latin-1"), headers, request.body[:MAX_KEPT_BYTES]))
         exchange.on_gone = self._client_gone
         fault = self.armed.strike(request.method, request.path)
         if fault is None:

@@ -8,7 +8,7 @@ from harness.sim.faults import Fault
 
 
 class SeenRequest(msgspec.Struct, frozen=True):
-    """A request as it arrived. In JSON the body is base64."""
+    """A request as it arrived, bodies above 4 MiB cut. In JSON the body is base64."""
 
     method: str
     target: str
