@@ -120,15 +120,15 @@ class Supervisor:
 
     async def run(self) -> int:
         """Start everything, keep it running, return the exit code."""
-        server = self._config.server
-        listeners = bind_listeners(server.host, server.port, server.processes)
-        self._steering = Steering(listeners)
-        self._children = [Child(index, listener) for index, listener in enumerate(listeners)]
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop_signal)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        server = self._config.server
         try:
+            listeners = bind_listeners(server.host, server.port, server.processes)
+            self._steering = Steering(listeners)
+            self._children = [Child(index, listener) for index, listener in enumerate(listeners)]
             async with self._leader, metrics_port(self._config.server, self._leader), asyncio.TaskGroup() as owned:
                 reloads = owned.create_task(self._reload_when_told())
                 async with self._tasks:
@@ -177,6 +177,8 @@ class Supervisor:
             nonlocal ready_at
             ready_at = loop.time()
             starting.cancel()
+            if self._stop.is_set():
+                return
             child.move("ready")
             log.info("%s (pid %d) is ready", child.name, child.pid)
             self._became_ready()
