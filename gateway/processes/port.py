@@ -61,7 +61,7 @@ class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The state of the whole gateway, for `/status`."""
 
     state: str
-    """`serving` or `draining`."""
+    """`serving` or `draining`; `leaderless` where the process that answers has lost the leader, the rest is then as last heard."""
     started_s: float
     """Unix time of the start."""
     config_version: int
