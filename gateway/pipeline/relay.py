@@ -151,6 +151,7 @@ class Attempt:
                     x.driver.begin_stream(self, out)
                 if scanner.token_seen and not x.first_token_s:
                     x.first_token_s = self.last_s
+                    x.driver.vouch(self)
             if scanner.broken is not None:
                 x.driver.stream_broken(self, scanner.broken)
             return

@@ -27,6 +27,7 @@ from gateway.pipeline.transform import asks_usage, body_for, head_for
 from gateway.protocol.error_body import error_body, error_event
 from gateway.protocol.usage import Usage
 from gateway.runtime import Runtime
+from gateway.workers.breaker import BreakerState
 from gateway.workers.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Driver:
             return
         outcome = admit(x, rt)
         if outcome.__class__ is Ticket:
-            x.ticket = outcome  # type: ignore[assignment]
+            x.ticket = outcome
             self._start(x)
         elif isinstance(outcome, GatewayError):
             self._fail(x, outcome)
@@ -174,6 +175,7 @@ class Driver:
             self.stream_complete(attempt)  # the worker hung up after its end mark: nothing is missing
             return
         self._leave(attempt)
+        attempt.call = None
         self._blame(attempt, error)
         if x.over:
             return
@@ -187,6 +189,7 @@ class Driver:
         x = attempt.exchange
         status = attempt.status
         self._leave(attempt)
+        attempt.call = None
         if status in (401, 403):
             error = UpstreamError(Code.CREDENTIAL_FAILED, "the worker refused the gateway's own credential", retry=Retry.SAFE)
             self._blame(attempt, error)
@@ -227,6 +230,9 @@ class Driver:
         if x.over:
             return
         worker = next_worker(x)
+        while worker is not None and not worker.ready:  # it left while the backoff ran
+            worker.breaker.release()
+            worker = next_worker(x)
         if worker is None:
             replan(x)
             worker = next_worker(x)
@@ -261,7 +267,9 @@ class Driver:
         self._win(attempt)
         x.usage = usage
         x.error = None
-        if attempt.status >= 400:
+        if attempt.status >= 500:
+            x.error = UpstreamError(Code.UPSTREAM_FAILED, f"the worker answered {attempt.status}", retry=Retry.NEVER)
+        elif attempt.status >= 400:
             x.error = UpstreamError(Code.UPSTREAM_REJECTED, "the worker refused the request", source=Source.CLIENT, retry=Retry.NEVER)
         self._respond(x, attempt.status, attempt.head, attempt.body)
 
@@ -334,6 +342,8 @@ class Driver:
 
     def _break_off(self, x: Exchange, attempt: Attempt, error: UpstreamError) -> None:
         """Tell the client that an answer which has begun will not be finished."""
+        if error.code is Code.UPSTREAM_FAILED:
+            error = UpstreamError(Code.STREAM_BROKEN, error.message, retry=Retry.NEVER)
         x.error = error
         scanner = attempt.scanner
         if x.streaming and scanner is not None:
@@ -385,17 +395,17 @@ class Driver:
         account(x, self.rt)
         # References in a circle would wait for the garbage collector, which costs more than the request did.
         x.plan = None
-        if x.held is not None:
-            x.held.call = None
-            x.held = None
+        x.held = None
         x.client.release()
 
     def _cancel(self, attempt: Attempt) -> None:
         """End an attempt that nobody waits for any more; its worker is not to blame."""
         self._leave(attempt)
         attempt.worker.breaker.release(attempt.epoch)
-        if attempt.call is not None:
-            attempt.call.cancel()
+        call = attempt.call
+        if call is not None:
+            attempt.call = None
+            call.cancel()
 
     def _leave(self, attempt: Attempt) -> None:
         attempt.exchange.attempts.remove(attempt)
@@ -406,7 +416,17 @@ class Driver:
         attempt.call = None
         attempt.exchange.attempts.remove(attempt)
         attempt.worker.leave()
-        self._praise(attempt)
+        if attempt.status < 500 or attempt.status == 501:  # a route that an engine does not have is no failure of it
+            self._praise(attempt)
+        else:
+            self._blame(attempt, UpstreamError(Code.UPSTREAM_FAILED, "the worker failed"))
+
+    def vouch(self, attempt: Attempt) -> None:
+        """Take the first token of a probe as its success: a half-open breaker need not wait for the end of a long stream."""
+        breaker = attempt.worker.breaker
+        if breaker.state is BreakerState.HALF_OPEN and breaker.epoch == attempt.epoch:
+            breaker.success(attempt.epoch)
+            attempt.epoch = -1  # its end says nothing more, unless it breaks
 
     def _praise(self, attempt: Attempt) -> None:
         attempt.worker.cells.successes += 1
@@ -422,7 +442,7 @@ class Driver:
             worker.breaker.release(attempt.epoch)
             return
         worker.cells.failures += 1
-        worker.breaker.failure(attempt.epoch)
+        worker.breaker.failure(attempt.epoch if attempt.epoch >= 0 else None)
         if error.code is Code.CONNECT_FAILED:
             self.rt.report_failure(worker.id)
 
@@ -485,7 +505,7 @@ class Driver:
                 text = "the worker did not begin to answer in time"
             else:
                 scanner = attempt.scanner
-                if scanner is not None and scanner.complete and x.started and now_s - attempt.last_s > LINGER_S:
+                if scanner is not None and scanner.done and scanner.complete and x.started and now_s - attempt.last_s > LINGER_S:
                     if attempt.call is not None:
                         attempt.call.cancel()
                     self.stream_complete(attempt)
@@ -507,6 +527,9 @@ class Driver:
             return
         attempt = x.attempts[0]
         if x.streaming and attempt.scanner is not None:
+            if attempt.scanner.complete:
+                self.stream_complete(attempt)
+                return
             x.client.write(error_event(x.endpoint.dialect, error, x.request_id, attempt.scanner.sequence_number + 1))
             x.client.finish(keep=False)
         else:

@@ -75,9 +75,9 @@ class Connection(asyncio.Protocol):
     """One connection to a worker; serves one call at a time. Made by `HttpPool`, over with `connection_lost`."""
 
     __slots__ = (
-        "_between_chunks", "_call", "_close_after", "_done", "_head_done", "_headers", "_heard_body", "_interim", "_length", "_parser", "_pool",
-        "_reading_paused", "_sent_at_s", "_silent_bytes", "_skip_bytes", "_transport", "_until_close", "drain_until_s", "got_bytes",
-        "idle_since_s", "served",
+        "_between_chunks", "_call", "_close_after", "_done", "_head_done", "_headers", "_heard_body", "_interim", "_length", "_parser",
+        "_pool", "_reading_paused", "_sent_at_s", "_silent_bytes", "_skip_bytes", "_transport", "_until_close", "drain_until_s",
+        "got_bytes", "idle_since_s", "served",
     )  # fmt: skip
 
     def __init__(self, pool: HttpPool) -> None:
@@ -96,7 +96,11 @@ class Connection(asyncio.Protocol):
         self._interim = False
         self._until_close = False
         self._between_chunks = False
-        """httptools waits for the size of a chunk, so that whole chunks may go past it."""
+        """httptools waits for the first byte of a chunk's size, so that whole chunks may go past it.
+
+        A chunk was the last thing it told of, and a line end was its last byte: had anything followed the chunk, that line end
+        would have ended the next size, and been told of.
+        """
         self._close_after = False
         self._reading_paused = False
         self._sent_at_s = 0.0
@@ -191,21 +195,11 @@ class Connection(asyncio.Protocol):
         if self._call is None and self._skip_bytes < 0:
             self.close()  # bytes that nobody asked for: the stream cannot be trusted any more
             return
-        if self._between_chunks:
-            size = _CHUNK.match(data)
-            if size is not None and (length := int(size[1], 16)) and len(data) == size.end() + length + 2 and data.endswith(b"\r\n"):
-                # One whole chunk, as engines write an event: httptools would say the same, in four times the time.
-                if self._call is not None:
-                    self._call.sink.on_chunk(data, data[size.end() : -2])
-                    return
-        elif not self.got_bytes and self._call is not None and (answer := _simple_answer(data)) is not None:
-            status, headers, body = answer
-            self.got_bytes = self._head_done = self._done = True
-            sink = self._call.sink
-            sink.on_head(status, headers, len(body))
-            if body and self._call is not None:
-                sink.on_data(body)
-            self._complete()
+        try:
+            if self._take_simple(data):
+                return
+        except Exception as cause:  # whatever a sink raises: our mistake, not the worker's
+            self._sink_failed(cause)
             return
         self.got_bytes = True
         self._heard_body = False
@@ -213,23 +207,54 @@ class Connection(asyncio.Protocol):
             assert self._parser is not None
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as cause:
-            # A sink raised: our mistake, not the worker's. The call ends all the same, exactly once.
-            self._pool.loop.call_exception_handler(
-                {"message": "the reader of a worker's answer failed", "exception": cause.__context__ or cause, "protocol": self}
-            )
-            self.break_off(UpstreamError(Code.INTERNAL, "the gateway could not read the worker's answer", source=Source.GATEWAY))
+            self._sink_failed(cause.__context__ or cause)
             return
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._done:
                 self.break_off(UpstreamError(Code.UPSTREAM_PROTOCOL, "the worker's answer is not valid http"))
                 return
             self._close_after = True
+        if self._between_chunks and not data.endswith(b"\r\n"):
+            self._between_chunks = False  # the beginning of the next size has come as well
         if self._done:
             self._complete()
         elif not self._heard_body:
             self._silent_bytes += len(data)
             if self._silent_bytes > MAX_HEAD_BYTES:
                 self.break_off(UpstreamError(Code.UPSTREAM_PROTOCOL, "the worker's response head is too large"))
+
+    def _take_simple(self, data: bytes) -> bool:
+        """Take a piece that is one whole chunk, or one whole answer, past the parser; False where it is neither."""
+        call = self._call
+        if call is None:
+            return False
+        if self._between_chunks:
+            size = _CHUNK.match(data)
+            if size is None:
+                return False
+            length = int(size[1], 16)
+            if not length or len(data) != size.end() + length + 2 or not data.endswith(b"\r\n"):
+                return False
+            # As engines write an event: httptools would say the same, in four times the time.
+            call.sink.on_chunk(data, data[size.end() : -2])
+            return True
+        if self.got_bytes:
+            return False
+        answer = _simple_answer(data)
+        if answer is None:
+            return False
+        status, headers, body = answer
+        self.got_bytes = self._head_done = self._done = True
+        call.sink.on_head(status, headers, len(body))
+        if body and self._call is not None:
+            call.sink.on_data(body)
+        self._complete()
+        return True
+
+    def _sink_failed(self, cause: BaseException) -> None:
+        """A sink raised: the call ends all the same, exactly once."""
+        self._pool.loop.call_exception_handler({"message": "the reader of a worker's answer failed", "exception": cause, "protocol": self})
+        self.break_off(UpstreamError(Code.INTERNAL, "the gateway could not read the worker's answer", source=Source.GATEWAY))
 
     def eof_received(self) -> bool:
         self._pool.not_idle(self)
