@@ -15,7 +15,7 @@ serve: $(VENV)/.serve $(if $(filter sim,$(ENGINE)),,$(VENV)/.engine)
 	@exec $(BIN)/python -m harness.fleet.quickstart --engine $(ENGINE) --port $(PORT)
 
 test: $(VENV)/.test $(VENV)/.engine debian
-	$(BIN)/python -m pytest -ra --benchmark-disable $(TESTS)
+	$(BIN)/python -m pytest -ra --timeout 180 --benchmark-disable $(TESTS)
 
 lint: $(VENV)/.lint
 	$(BIN)/python -m nox -s lint types imports

@@ -17,7 +17,7 @@ def _python(session: nox.Session, *arguments: str) -> None:
 
 
 def _pytest(session: nox.Session, *arguments: str) -> None:
-    _python(session, "pytest", "-ra", *arguments)
+    _python(session, "pytest", "-ra", "--timeout", "180", *arguments)
 
 
 @nox.session

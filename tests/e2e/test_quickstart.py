@@ -32,9 +32,9 @@ START_S = 120.0
 class QuickStart:
     """A quick start in a folder of its own; `text` is what it printed once it was ready."""
 
-    def __init__(self, engine: str, folder: pathlib.Path, port: int) -> None:
+    def __init__(self, engine: str, folder: pathlib.Path, port: int, start: tuple[str, ...] = ("-m", "harness.fleet.quickstart")) -> None:
         self.port = port
-        command = [sys.executable, "-m", "harness.fleet.quickstart", "--engine", engine, "--port", str(port), "--run-dir", str(folder)]
+        command = [sys.executable, *start, "--engine", engine, "--port", str(port), "--run-dir", str(folder)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.text = ""
 
@@ -116,6 +116,25 @@ def test_an_engine_that_dies_ends_the_quick_start(running: QuickStart) -> None:
     running.text += running.process.communicate(timeout=60)[0]
     assert running.process.returncode == 1 and "simulated engine" in running.text and " ended" in running.text
     assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+def test_without_the_wheels_simulated_engines_take_over_aloud(tmp_path: pathlib.Path) -> None:
+    """Where the real engine cannot be installed the first look still works, and nobody mistakes what answers for a model."""
+    without = (
+        "import importlib.util as util, sys\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'xllamacpp' else find(name, *more)\n"
+        "from harness.fleet.quickstart import main\n"
+        "sys.exit(main())\n"
+    )
+    one = QuickStart("llamacpp", tmp_path, free_port(), ("-c", without))
+    try:
+        one.wait_ready()
+        assert "NOTICE: no real engine can run here: the wheel xllamacpp is not installed" in one.text
+        assert "The engines are SIMULATED" in one.text
+        assert one.end() == 0
+    finally:
+        one.end(signal.SIGKILL)
 
 
 def test_a_port_that_is_taken_is_said_at_once(tmp_path: pathlib.Path) -> None:
