@@ -15,15 +15,15 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import uvloop
 
 from gateway.config.load import ConfigSource
 from gateway.config.model import GatewayConfig, ServerConfig
-from gateway.errors import Code, GatewayError
+from gateway.errors import Code, ConfigError, GatewayError
 from gateway.processes.child import Child
 from gateway.processes.leader import Leader
 from gateway.processes.link import Link
@@ -69,11 +69,25 @@ def run(
         return runner.run(Supervisor(config, source, command, on_ready=on_ready).run())
 
 
-def metrics_port(server: ServerConfig, leader: Leader) -> AbstractAsyncContextManager[object]:
-    """Return the metrics port, to be opened; nothing where it is switched off."""
+@asynccontextmanager
+async def metrics_port(server: ServerConfig, leader: Leader) -> AsyncIterator[None]:
+    """Serve `/metrics` meanwhile, unless it is switched off; a default port that is taken is said, and done without.
+
+    Raises:
+        ConfigError: the port that was asked for cannot be had.
+    """
     if server.metrics_port is None:
-        return nullcontext()
-    return MetricsServer(server.metrics_host or "127.0.0.1", server.metrics_port, leader.metrics)
+        yield
+        return
+    host = server.metrics_host or "127.0.0.1"
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(MetricsServer(host, server.metrics_port, leader.metrics))
+        except ConfigError as error:
+            if "metrics_port" in server.model_fields_set:
+                raise
+            log.warning("%s; going on without it, choose another with --metrics-port", error.message)
+        yield
 
 
 class Supervisor:
