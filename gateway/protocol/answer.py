@@ -106,8 +106,9 @@ _decode_anthropic = msgspec.json.Decoder(_AnthropicAnswer).decode
 
 def read_usage(dialect: Dialect, body: bytes) -> Usage | None:
     """Return the usage of a whole answer; None where it has none, `MALFORMED` where it is not JSON. Raises nothing."""
+    read = _openai if dialect is Dialect.CHAT else _USAGE_READERS.get(dialect, _openai)
     try:
-        return _USAGE_READERS.get(dialect, _openai)(body)
+        return read(body)
     except _BAD:
         pass
     found = lenient_json(body.removeprefix(b"\xef\xbb\xbf"))
@@ -115,7 +116,7 @@ def read_usage(dialect: Dialect, body: bytes) -> Usage | None:
         return MALFORMED
     try:
         # Infinities become null, so that an answer with such logprobs is counted as well.
-        return _USAGE_READERS.get(dialect, _openai)(msgspec.json.encode(found[0]))
+        return read(msgspec.json.encode(found[0]))
     except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         return None
 

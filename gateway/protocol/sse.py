@@ -132,7 +132,7 @@ class StreamScanner(StreamState):
         elif data.find(b"\n\n", line_end) == length - 2:
             verdict = self._event(data)
         else:
-            return self._feed_parts(data) if b"\n\n\n" in data else self._several(data, data.split(b"\n\n"))
+            return self._several(data, data.split(b"\n\n"))
         if verdict == FORWARD:
             if self.plain:
                 self._take_template(data)
@@ -204,6 +204,9 @@ class StreamScanner(StreamState):
                     self.events += 1
                     at = end
                     continue
+            if part.startswith(b"\n"):  # a third line end in a row is between the events
+                at += 1
+                part = part[1:]
             if part.startswith(b"data: {") and part.find(b"\n") < 0:
                 self.events += 1
                 verdict = read(self, part[6:])

@@ -134,6 +134,48 @@ async def test_answers(case: Case, step: int) -> None:
     await pool.aclose()
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"3\r\nabc\r\n", b"7\r\nhello\r\n\r\n", b"1\r\nx\r\n", b"0\r\n\r\n"],
+        [b"3\r\nabc\r\n1", b"5\r\nhello\r\n", b"x" * 14 + b"\r\n", b"0\r\n\r\n"],
+        [b"3\r\nabc\r", b"\n5\r\nhello\r\n", b"0\r\n\r\n"],
+        [b"3\r\nabc\r\n15", b"\r\nhello\r\n", b"x" * 14, b"\r\n0\r\n\r\n"],
+        [b"3\r\nabc\r\n0", b"5\r\nhello\r\n", b"0\r\n", b"\r\n"],
+        [b"3\r\nabc\r\n", b"5\r\nhello\r\n0", b"0\r\n\r\n"],
+        [b"3\r\nabc\r\n", b"5;1\r\nhello\r\n", b"0\r\nA: b\r\n\r\n"],
+        [b"3\r\nabc\r\n", b"5\r\n5\r\n\r\n\r\n", b"0\r\n\r\n"],
+        [b"3\r\nabc\r\n5;", b"5\r\nhello\r\n", b"0\r\n\r\n"],
+    ],
+)
+async def test_chunks_however_they_are_cut(parts: list[bytes]) -> None:
+    """A piece that looks like a whole chunk is one only where a chunk may begin."""
+    _, pool, transport, sink, _ = await rig()
+    transport.answer(CHUNKED)
+    for part in parts:
+        transport.answer(part)
+    _, _, other, expected, _ = await rig()
+    other.answer(CHUNKED + b"".join(parts))
+    assert (sink.body, sink.heard) == (expected.body, expected.heard)
+    assert sink.last == "end"
+    await pool.aclose()
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"5\r\nhelloXX", b"5\r\nhell\r\n", b"ffffff1\r\n\r\n", b"5\nhello\r\n", b"-5\r\nhello\r\n", b"0x5\r\nhello\r\n", b" 5\r\nhello\r\n"],
+)
+async def test_pieces_that_are_no_chunk(piece: bytes) -> None:
+    """What only resembles a chunk is judged by the strict parser."""
+    _, pool, transport, sink, _ = await rig()
+    transport.answer(CHUNKED + b"1\r\nx\r\n")
+    transport.answer(piece)
+    transport.answer(b"zzzzzzzzzzzz\r\n")
+    assert sink.last == "failed" or (piece == b"ffffff1\r\n\r\n" and sink.last == "data")
+    assert sink.body in (b"x", b"xhello", b"xhell\r", b"xhell\r\nzzz"[:6]) or piece == b"ffffff1\r\n\r\n"
+    await pool.aclose()
+
+
 @pytest.mark.parametrize("junk", [b"x", b"HTTP/1.1 2", WHOLE, WHOLE + WHOLE, CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", b"\x00" * 100])
 @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
 async def test_garbage_behind_an_answer(junk: bytes, close: bytes) -> None:
@@ -375,19 +417,27 @@ async def test_pause_before_the_connection_is_there() -> None:
     await pool.aclose()
 
 
-async def test_a_sink_that_raises() -> None:
+@pytest.mark.parametrize("when", ["head", "data"])
+@pytest.mark.parametrize("parts", [[WHOLE], [WHOLE[:-2], WHOLE[-2:]], [CHUNKED, b"5\r\nhello\r\n", b"5\r\nhello\r\n"]])
+async def test_a_sink_that_raises(parts: list[bytes], when: str) -> None:
     """A reader's own failure is reported as ours, ends the call once, and closes the connection."""
     loop, pool, transport, sink, _ = await rig()
 
     def fall(what: str) -> None:
-        if what == "head":
+        if what == when and (when == "head" or len(sink.body) == 10 or parts[0] != CHUNKED):
             raise LookupError("a mistake")
 
     sink.on_any = fall
-    transport.answer(WHOLE)
-    assert sink.heard == ["head", "failed"]
+    raised: list[BaseException] = []
+    for part in parts:
+        try:
+            transport.answer(part)
+        except LookupError as cause:  # what the loop would report
+            raised.append(cause)
+    raised += [context["exception"] for context in loop.errors]
+    assert [type(cause) for cause in raised] == [LookupError]
+    assert sink.heard == (["head", "failed"] if when == "head" else ["head", "data", "failed"])
     assert sink.error is not None and sink.error.code is Code.INTERNAL and sink.error.source is Source.GATEWAY
-    assert isinstance(loop.errors[0]["exception"], LookupError)
     assert transport.closing
     await pool.aclose()
 
