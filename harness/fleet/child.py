@@ -92,6 +92,18 @@ class Child:
         """Wait as `wait_healthy` does, in a thread, so that the event loop can answer what the child asks of it."""
         await asyncio.to_thread(self.wait_healthy, url, timeout_s)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens to one that has ended."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait for its end and return its exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs.
+        """
+        return self._process.wait(timeout_s)
+
     def stop(self) -> int:
         """Stop it: SIGTERM, and SIGKILL if it does not end in time. Return its exit code; fine for one that ended already."""
         if self.running:

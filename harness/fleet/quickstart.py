@@ -12,16 +12,15 @@ import contextlib
 import pathlib
 import shlex
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Sequence
 
 from harness.fleet import llamacpp
 from harness.fleet.child import Child, ChildFailed
+from harness.fleet.ports import HOST, free_ports, trouble_with
 
 ENGINES = 2
-HOST = "127.0.0.1"
 PORT = 30_000
 METRICS_APART = 1_000
 """The metrics port lies this far below the port, or above it where there is no room below: 29000 beside 30000."""
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stopped = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopped.set())
-    if (taken := _taken(given.port)) is not None:
+    if (taken := trouble_with(given.port)) is not None:
         say(f"port {given.port} of {HOST} cannot be used ({taken}); choose another: make serve PORT=30010")
         return 2
     try:
@@ -104,7 +103,7 @@ def _real_engines(logs: pathlib.Path, stack: contextlib.ExitStack, stopped: thre
     say(f"starting {ENGINES} llama.cpp servers with {llamacpp.MODEL} on the CPU")
     with contextlib.ExitStack() as attempt:
         started = []
-        for number, port in enumerate(_free_ports(ENGINES), 1):
+        for number, port in enumerate(free_ports(ENGINES), 1):
             child = Child(f"engine {number}", llamacpp.command(port), logs / f"engine-{number}.log")
             started.append((attempt.enter_context(child), port))
         for child, port in started:
@@ -116,7 +115,7 @@ def _real_engines(logs: pathlib.Path, stack: contextlib.ExitStack, stopped: thre
 def _simulated_engines(logs: pathlib.Path, stack: contextlib.ExitStack, stopped: threading.Event) -> tuple[list[Child], list[str]]:
     say(f"starting {len(SIM_FLAVOURS)} simulated engines ({' and '.join(SIM_FLAVOURS)})")
     children, urls = [], []
-    for number, (flavour, port) in enumerate(zip(SIM_FLAVOURS, _free_ports(len(SIM_FLAVOURS)), strict=True), 1):
+    for number, (flavour, port) in enumerate(zip(SIM_FLAVOURS, free_ports(len(SIM_FLAVOURS)), strict=True), 1):
         command = [sys.executable, "-m", "harness.sim", "--flavour", flavour, "--port", str(port), "--model", SIM_MODEL]
         child = stack.enter_context(Child(f"simulated engine {number}", command, logs / f"engine-{number}.log"))
         child.wait_healthy(f"http://{HOST}:{port}/health", READY_S, stopped.is_set)
@@ -161,21 +160,6 @@ Ctrl-C stops everything."""
 def metrics_port(port: int) -> int:
     """The port of `/metrics` beside a gateway's port."""
     return port - METRICS_APART if port > 2 * METRICS_APART else port + METRICS_APART
-
-
-def _free_ports(count: int) -> list[int]:
-    """Find ports of the loopback address that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
-
-
-def _taken(port: int) -> str | None:
-    try:
-        with socket.create_server((HOST, port)):
-            return None
-    except (OSError, OverflowError) as error:
-        return str(error)
 
 
 if __name__ == "__main__":

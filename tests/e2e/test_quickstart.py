@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from harness.fleet import llamacpp
+from harness.fleet.ports import free_ports, trouble_with
+from harness.fleet.quickstart import metrics_port
 
 REAL = pytest.param(
     "llamacpp",
@@ -60,15 +62,11 @@ class QuickStart:
 
 
 def free_port() -> int:
-    """A port of which the one for metrics, a thousand below, is free too."""
+    """A port of which the one for metrics is free too."""
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as one:
-            port = int(one.getsockname()[1])
-            try:
-                with socket.create_server(("127.0.0.1", port - 1000)):
-                    return port
-            except OSError:
-                continue
+        [port] = free_ports(1)
+        if trouble_with(metrics_port(port)) is None:
+            return port
 
 
 @pytest.fixture(params=["sim", REAL])
@@ -102,7 +100,7 @@ def test_what_it_prints_works_as_printed(running: QuickStart) -> None:
     else:
         assert '"finish_reason"' in answers[0] and len(answers[1].strip()) > 1, answers
     assert "http://127.0.0.1" in _shell(workers[1])
-    assert "smg_" in _shell(f"curl -s http://127.0.0.1:{running.port - 1000}/metrics")
+    assert "smg_" in _shell(f"curl -s http://127.0.0.1:{metrics_port(running.port)}/metrics")
     assert running.end() == 0, running.text
     assert psutil.wait_procs(children, timeout=10)[1] == []
 

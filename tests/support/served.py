@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import yaml
 
 from harness.fleet.child import Child
+from harness.fleet.ports import free_ports
 from harness.sim import SimEngine, running
 
 READY_S = 60.0
@@ -25,13 +25,6 @@ class Served:
     metrics_url: str
     engine: SimEngine
     child: Child
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 @contextlib.asynccontextmanager

@@ -15,15 +15,11 @@ import pytest
 
 from harness.fleet import child as module
 from harness.fleet.child import Child, ChildFailed
+from harness.fleet.ports import free_ports
 
 SERVER = (
     "import http.server, sys; http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()"
 )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
 
 
 def python(text: str, *arguments: str) -> list[str]:
@@ -32,7 +28,7 @@ def python(text: str, *arguments: str) -> list[str]:
 
 def test_a_healthy_child_is_waited_for_and_stopped(tmp_path: pathlib.Path) -> None:
     """It runs when `wait_healthy` returns, and is gone after the block; its output is in its log."""
-    port = free_port()
+    port = free_ports(1)[0]
     with Child("web", python(SERVER, str(port)), tmp_path / "logs" / "web.log") as one:
         one.wait_healthy(f"http://127.0.0.1:{port}/", 20)
         assert one.running and repr(one) == f"<Child web pid={one.pid} running>"
@@ -46,7 +42,7 @@ def test_a_child_that_ends_is_told_with_its_last_words(tmp_path: pathlib.Path) -
     """The failure names the exit code and holds the end of the log."""
     with Child("bad", python("print('no model here'); raise SystemExit(7)"), tmp_path / "bad.log") as one:
         with pytest.raises(ChildFailed, match="bad ended with exit code 7") as caught:
-            one.wait_healthy(f"http://127.0.0.1:{free_port()}/", 20)
+            one.wait_healthy(f"http://127.0.0.1:{free_ports(1)[0]}/", 20)
         assert "no model here" in str(caught.value)
 
 
@@ -54,13 +50,13 @@ def test_a_child_that_is_never_healthy_is_stopped(tmp_path: pathlib.Path) -> Non
     """Waiting has an end, and leaves nothing running."""
     with Child("slow", python("import time; time.sleep(60)"), tmp_path / "slow.log") as one:
         with pytest.raises(ChildFailed, match=r"slow was not ready after 0\.2 s"):
-            one.wait_healthy(f"http://127.0.0.1:{free_port()}/", 0.2)
+            one.wait_healthy(f"http://127.0.0.1:{free_ports(1)[0]}/", 0.2)
         assert not one.running
 
 
 def test_an_answer_that_is_not_200_is_not_healthy(tmp_path: pathlib.Path) -> None:
     """A server that is up but says no is waited for still."""
-    port = free_port()
+    port = free_ports(1)[0]
     with Child("web", python(SERVER, str(port)), tmp_path / "web.log") as one:
         one.wait_healthy(f"http://127.0.0.1:{port}/", 20)
         with pytest.raises(ChildFailed):
@@ -70,14 +66,14 @@ def test_an_answer_that_is_not_200_is_not_healthy(tmp_path: pathlib.Path) -> Non
 def test_waiting_can_be_given_up(tmp_path: pathlib.Path) -> None:
     """Who is told to stop does not wait for health; the child is stopped by leaving the block."""
     with Child("slow", python("import time; time.sleep(60)"), tmp_path / "slow.log") as one:
-        one.wait_healthy(f"http://127.0.0.1:{free_port()}/", 60, lambda: True)
+        one.wait_healthy(f"http://127.0.0.1:{free_ports(1)[0]}/", 60, lambda: True)
     assert not one.running
 
 
 def test_a_deaf_child_is_killed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ignoring SIGTERM helps for a while only."""
     monkeypatch.setattr(module, "KILL_AFTER_S", 0.2)
-    port = free_port()
+    port = free_ports(1)[0]
     text = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SERVER
     with Child("deaf", python(text, str(port)), tmp_path / "deaf.log") as one:
         one.wait_healthy(f"http://127.0.0.1:{port}/", 20)

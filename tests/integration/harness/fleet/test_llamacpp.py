@@ -12,7 +12,7 @@ import pytest
 
 from harness.fleet import llamacpp
 from harness.fleet.child import Child
-from tests.integration.harness.fleet.test_child import free_port
+from harness.fleet.ports import free_ports
 
 pytestmark = [
     pytest.mark.real_engine,
@@ -29,7 +29,7 @@ WORDS = re.compile(r"[a-z]{2,}.* .*[a-z]{2,}", re.DOTALL)
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port()
+    port = free_ports(1)[0]
     with Child("engine", llamacpp.command(port), tmp_path_factory.mktemp("engine") / "engine.log") as child:
         child.wait_healthy(f"http://127.0.0.1:{port}{llamacpp.HEALTH_PATH}", 60)
         yield f"http://127.0.0.1:{port}"
