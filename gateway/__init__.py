@@ -1,0 +1,1 @@
+"""The gateway: data plane, control plane and the processes that carry them."""

@@ -1,7 +1,7 @@
 """Composition root: a configuration becomes a running gateway, in one process or in several. The only constructor of services.
 
 One process: `Serving` beside the `Leader` in one event loop. Several: the supervisor holds the leader, and each serving
-process is `python -m gateway.app --member ...`, which makes the same `Serving` with a link to the leader instead.
+process is started with `MEMBER_COMMAND`, which makes the same `Serving` with a link to the leader instead.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Self
 
 import uvloop
@@ -41,7 +42,14 @@ from gateway.telemetry.log import setup as setup_logging
 
 log = logging.getLogger(__name__)
 
-MEMBER_COMMAND = [sys.executable, "-m", "gateway.app"]
+_ROOT = str(Path(__file__).resolve().parent.parent)
+MEMBER_COMMAND = [
+    sys.executable,
+    "-P",
+    "-c",
+    f"import sys; sys.path.insert(0, {_ROOT!r}); from gateway.app import main; sys.exit(main(sys.argv[1:]))",
+]
+"""A serving process runs the very code that its supervisor runs, wherever it was started from."""
 _PATHS = tuple(endpoint.path for endpoint in ENDPOINTS)
 
 
@@ -245,7 +253,3 @@ def main(argv: list[str]) -> int:
     except GatewayError as error:
         log.error("%s", error.message)
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

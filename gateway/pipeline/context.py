@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import GatewayError
 from gateway.pipeline.endpoints import Endpoint
-from gateway.protocol.request import RequestFacts
+from gateway.protocol.request_wire import RequestFacts
 from gateway.protocol.usage import Usage
 from gateway.routing.engine import Pool
 from gateway.telemetry.cells import ModelCells

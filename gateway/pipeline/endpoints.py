@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from gateway.config.model import Engine
 from gateway.protocol.dialect import Dialect
-from gateway.protocol.request import READERS, RequestFacts
+from gateway.protocol.request import READERS
 from gateway.protocol.request_id import prefix_of
+from gateway.protocol.request_wire import RequestFacts
 
 
 @dataclass(frozen=True, slots=True)

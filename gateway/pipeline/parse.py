@@ -5,8 +5,8 @@ from __future__ import annotations
 from gateway.errors import ClientError
 from gateway.pipeline.context import Exchange
 from gateway.protocol.dialect import Dialect
-from gateway.protocol.request import RequestFacts
 from gateway.protocol.request_id import acceptable, random_id
+from gateway.protocol.request_wire import RequestFacts
 from gateway.runtime import (
     API_KEY,
     CONTENT_TYPE,

@@ -127,8 +127,7 @@ class Attempt:
         if out is data:
             x.bytes_out += len(data)
             x.client.write_chunk(framed, data)
-            return
-        if out:
+        elif out:
             x.bytes_out += len(out)
             x.client.write(out)
         if scanner.broken is not None:

@@ -297,6 +297,12 @@ class Driver:
         x.client.finish(keep=True)
         self._end(x)
 
+    def _hang_up(self, attempt: Attempt) -> None:
+        """End a stream that has its end mark, without the end of the worker's connection."""
+        if attempt.call is not None:
+            attempt.call.cancel()
+        self.stream_complete(attempt)
+
     def stream_broken(self, attempt: Attempt, why: str) -> None:
         """A stream ended without its end mark, or holds what must not be forwarded."""
         call = attempt.call
@@ -435,10 +441,10 @@ class Driver:
             attempt.exchange.span.attempt(attempt.worker.url, attempt.status, "")
 
     def _blame(self, attempt: Attempt, error: UpstreamError) -> None:
-        """Count a failure against the worker, unless it is the gateway that had no room for the call."""
+        """Count a failure against the worker, unless it is the gateway that had no room for the call or failed itself."""
         self._count_error(attempt, error)
         worker = attempt.worker
-        if error.code is Code.OVERLOADED:
+        if error.code is Code.OVERLOADED or error.code is Code.INTERNAL:
             worker.breaker.release(attempt.epoch)
             return
         worker.cells.failures += 1
@@ -506,9 +512,7 @@ class Driver:
             else:
                 scanner = attempt.scanner
                 if scanner is not None and scanner.done and scanner.complete and x.started and now_s - attempt.last_s > LINGER_S:
-                    if attempt.call is not None:
-                        attempt.call.cancel()
-                    self.stream_complete(attempt)
+                    self._hang_up(attempt)
                     continue
                 if scanner is not None and not scanner.token_seen and waited_s > limits.first_token_s:
                     late, text = True, "the worker gave no token in time"
@@ -528,7 +532,7 @@ class Driver:
         attempt = x.attempts[0]
         if x.streaming and attempt.scanner is not None:
             if attempt.scanner.complete:
-                self.stream_complete(attempt)
+                self._hang_up(attempt)
                 return
             x.client.write(error_event(x.endpoint.dialect, error, x.request_id, attempt.scanner.sequence_number + 1))
             x.client.finish(keep=False)

@@ -17,124 +17,27 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw
 
 from gateway.errors import ClientError, Code
 from gateway.protocol.dialect import Dialect
+from gateway.protocol.request_wire import (
+    RequestFacts,
+    StreamOptions,
+    decode_chat,
+    decode_completion,
+    decode_detokenize,
+    decode_embedding,
+    decode_generate,
+    decode_message,
+    decode_rerank,
+    decode_response,
+    decode_tokenize,
+)
 
 MAX_COUNT = (1 << 31) - 1
 """Larger token limits, numbers of answers and priorities count as this one here; the engine sees what the client wrote."""
-_NOTHING = Raw(b"")
 
-
-class RequestFacts(Struct, gc=False):
-    """What the gateway knows of a request; the same shape for every dialect."""
-
-    model: str
-    """As the client wrote it; empty where it named none."""
-    prompt: bytes
-    """The prompt as raw JSON: two requests that share a beginning share it here too. Empty where there is none."""
-    stream: bool = False
-    max_tokens: int = 0
-    """Most tokens of one answer; 0 where the client set no limit."""
-    n: int = 1
-    """Answers asked for."""
-    include_usage: bool = False
-    """The client asked for usage on the stream (`stream_options.include_usage`)."""
-    has_stream_options: bool = False
-    """The body has a `stream_options` member, be it null."""
-    priority: int = 0
-    """The body's own `priority` (vLLM, SGLang), 0 where it has none or no integer."""
-
-
-class _StreamOptions(Struct, gc=False):
-    include_usage: bool | None = None
-
-
-class _Chat(Struct, gc=False):
-    model: str | None = None
-    messages: Raw = _NOTHING
-    stream: bool | None = None
-    max_tokens: int | float | None = None
-    max_completion_tokens: int | float | None = None
-    n: int | float | None = None
-    stream_options: _StreamOptions | UnsetType | None = UNSET
-    priority: Raw = _NOTHING
-
-
-class _Completion(Struct, gc=False):
-    model: str | None = None
-    prompt: Raw = _NOTHING
-    stream: bool | None = None
-    max_tokens: int | float | None = None
-    n: int | float | None = None
-    stream_options: _StreamOptions | UnsetType | None = UNSET
-    priority: Raw = _NOTHING
-
-
-class _Embedding(Struct, gc=False):
-    model: str | None = None
-    input: Raw = _NOTHING
-    messages: Raw = _NOTHING
-
-
-class _Rerank(Struct, gc=False):
-    model: str | None = None
-    query: Raw = _NOTHING
-    documents: Raw = _NOTHING
-
-
-class _Response(Struct, gc=False):
-    model: str | None = None
-    instructions: Raw = _NOTHING
-    input: Raw = _NOTHING
-    stream: bool | None = None
-    max_output_tokens: int | float | None = None
-
-
-class _Message(Struct, gc=False):
-    model: str | None = None
-    system: Raw = _NOTHING
-    messages: Raw = _NOTHING
-    stream: bool | None = None
-    max_tokens: int | float | None = None
-
-
-class _Sampling(Struct, gc=False):
-    max_new_tokens: int | float | None = None
-    n: int | float | None = None
-
-
-class _Generate(Struct, gc=False):
-    model: str | None = None
-    text: Raw = _NOTHING
-    input_ids: Raw = _NOTHING
-    stream: bool | None = None
-    sampling_params: _Sampling | list[_Sampling] | None = None
-    priority: Raw = _NOTHING
-
-
-class _Tokenize(Struct, gc=False):
-    model: str | None = None
-    prompt: Raw = _NOTHING
-    messages: Raw = _NOTHING
-    content: Raw = _NOTHING
-
-
-class _Detokenize(Struct, gc=False):
-    model: str | None = None
-    tokens: Raw = _NOTHING
-
-
-_decode_chat = msgspec.json.Decoder(_Chat).decode
-_decode_completion = msgspec.json.Decoder(_Completion).decode
-_decode_embedding = msgspec.json.Decoder(_Embedding).decode
-_decode_rerank = msgspec.json.Decoder(_Rerank).decode
-_decode_response = msgspec.json.Decoder(_Response).decode
-_decode_message = msgspec.json.Decoder(_Message).decode
-_decode_generate = msgspec.json.Decoder(_Generate).decode
-_decode_tokenize = msgspec.json.Decoder(_Tokenize).decode
-_decode_detokenize = msgspec.json.Decoder(_Detokenize).decode
 
 _BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _PATH = re.compile(r"`\$\.([^`]*)`$")
@@ -183,7 +86,7 @@ def _priority(raw: Raw) -> int:
 def read_chat(body: bytes) -> RequestFacts:
     """Read a chat completion request; `max_completion_tokens` goes before the older `max_tokens`."""
     try:
-        m = _decode_chat(body)
+        m = decode_chat(body)
     except _BAD as cause:
         _refuse(cause)
     if not body.isascii():
@@ -196,7 +99,7 @@ def read_chat(body: bytes) -> RequestFacts:
         m.stream is True,
         0 if limit is None else _count(limit),
         1 if m.n is None else _count(m.n) or 1,
-        options.__class__ is _StreamOptions and options.include_usage is True,
+        options.__class__ is StreamOptions and options.include_usage is True,
         options is not UNSET,
         _priority(m.priority) if m.priority else 0,
     )
@@ -205,7 +108,7 @@ def read_chat(body: bytes) -> RequestFacts:
 def read_completion(body: bytes) -> RequestFacts:
     """Read a text completion request; `prompt` is a string, a list of strings, or token ids."""
     try:
-        m = _decode_completion(body)
+        m = decode_completion(body)
     except _BAD as cause:
         _refuse(cause)
     if not body.isascii():
@@ -217,7 +120,7 @@ def read_completion(body: bytes) -> RequestFacts:
         m.stream is True,
         0 if m.max_tokens is None else _count(m.max_tokens),
         1 if m.n is None else _count(m.n) or 1,
-        options.__class__ is _StreamOptions and options.include_usage is True,
+        options.__class__ is StreamOptions and options.include_usage is True,
         options is not UNSET,
         _priority(m.priority) if m.priority else 0,
     )
@@ -226,7 +129,7 @@ def read_completion(body: bytes) -> RequestFacts:
 def read_embedding(body: bytes) -> RequestFacts:
     """Read an embeddings request (`input`, or vLLM's `messages`)."""
     try:
-        m = _decode_embedding(body)
+        m = decode_embedding(body)
     except _BAD as cause:
         _refuse(cause)
     if not body.isascii():
@@ -237,7 +140,7 @@ def read_embedding(body: bytes) -> RequestFacts:
 def read_rerank(body: bytes) -> RequestFacts:
     """Read a rerank request: the prompt is the query, then the documents."""
     try:
-        m = _decode_rerank(body)
+        m = decode_rerank(body)
     except _BAD as cause:
         _refuse(cause)
     if not body.isascii():
@@ -248,7 +151,7 @@ def read_rerank(body: bytes) -> RequestFacts:
 def read_response(body: bytes) -> RequestFacts:
     """Read a Responses request: the prompt is the instructions, then the input, whichever order the body has."""
     try:
-        m = _decode_response(body)
+        m = decode_response(body)
     except _BAD as cause:
         _refuse(cause)
     if not body.isascii():
@@ -259,7 +162,7 @@ def read_response(body: bytes) -> RequestFacts:
 def read_message(body: bytes) -> RequestFacts:
     """Read an Anthropic Messages request: the prompt is the system text, then the messages."""
     try:
-        m = _decode_message(body)
+        m = decode_message(body)
     except _BAD as cause:
         _refuse(cause)
     if not body.isascii():
@@ -270,7 +173,7 @@ def read_message(body: bytes) -> RequestFacts:
 def read_generate(body: bytes) -> RequestFacts:
     """Read SGLang's native request: `text` or `input_ids`, limits under `sampling_params` (one, or one a prompt)."""
     try:
-        m = _decode_generate(body)
+        m = decode_generate(body)
     except _BAD as cause:
         _refuse(cause)
     if not body.isascii():
@@ -290,7 +193,7 @@ def read_generate(body: bytes) -> RequestFacts:
 def read_tokenize(body: bytes) -> RequestFacts:
     """Read a tokenize request: `prompt`, `messages`, or llama.cpp's `content`."""
     try:
-        m = _decode_tokenize(body)
+        m = decode_tokenize(body)
     except _BAD as cause:
         _refuse(cause)
     if not body.isascii():
@@ -301,7 +204,7 @@ def read_tokenize(body: bytes) -> RequestFacts:
 def read_detokenize(body: bytes) -> RequestFacts:
     """Read a detokenize request."""
     try:
-        m = _decode_detokenize(body)
+        m = decode_detokenize(body)
     except _BAD as cause:
         _refuse(cause)
     if not body.isascii():

@@ -251,8 +251,8 @@ class StreamScanner(StreamState):
         search = self._searched
         while (found := _BOUNDARY.search(held, search)) is not None:
             end = found.end()
-            if end - start > self.max_event_bytes:
-                break
+            if end - start > self.max_event_bytes + held.endswith(b"\r\n", start, end):
+                break  # an LF behind a CR is not counted: it may come later
             event = bytes(held[start:end])
             verdict = self._event(event)
             if verdict == FORWARD or (verdict == ERROR and self._forwards_error(event)):

@@ -16,9 +16,20 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
-from gateway.protocol.answer import AnthropicUsage, OpenAIUsage, ResponsesUsage, SGLangMeta, lenient_json
+from gateway.protocol.answer import lenient_json
+from gateway.protocol.answer_wire import AnthropicUsage, OpenAIUsage, ResponsesUsage, SGLangMeta
+from gateway.protocol.event_wire import (
+    NOTHING,
+    Delta,
+    decode_chat,
+    decode_generate,
+    decode_message,
+    decode_response,
+    decode_running,
+    decode_text,
+)
 from gateway.protocol.usage import Usage
 
 FORWARD: Final = 0
@@ -30,7 +41,6 @@ ERROR: Final = 2
 BROKEN: Final = 3
 """The event must not be forwarded; the stream is broken."""
 
-_NOTHING = Raw(b"")
 _BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 NOT_JSON: Final = "an event that is not JSON"
 """The `broken` of a stream whose last event no JSON reader takes, by identity."""
@@ -92,100 +102,14 @@ class StreamState:
         self.finished = len(finished) >= self._choices and len(finished) > self._top
 
 
-class _RunningChoice(Struct, gc=False):
-    index: int = 0
-    finish_reason: str | None = None
-
-
-class _Running(Struct, gc=False):
-    """A chunk of which nothing but the end matters."""
-
-    choices: list[_RunningChoice] | None = None
-    usage: OpenAIUsage | None = None
-    error: Raw = _NOTHING
-
-
-class _Delta(Struct, gc=False):
-    content: Raw = _NOTHING
-    reasoning_content: Raw = _NOTHING
-    reasoning: Raw = _NOTHING
-    tool_calls: Raw = _NOTHING
-    function_call: Raw = _NOTHING
-    refusal: Raw = _NOTHING
-    audio: Raw = _NOTHING
-
-
-class _ChatChoice(Struct, gc=False):
-    index: int = 0
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _ChatOpening(Struct, gc=False):
-    choices: list[_ChatChoice] | None = None
-    usage: OpenAIUsage | None = None
-    error: Raw = _NOTHING
-
-
-class _TextChoice(Struct, gc=False):
-    index: int = 0
-    text: Raw = _NOTHING
-    finish_reason: str | None = None
-
-
-class _TextOpening(Struct, gc=False):
-    choices: list[_TextChoice] | None = None
-    usage: OpenAIUsage | None = None
-    error: Raw = _NOTHING
-
-
-class _GenerateMeta(SGLangMeta, gc=False):
-    finish_reason: Raw = _NOTHING
-
-
-class _Generate(Struct, gc=False):
-    index: int | None = None
-    text: Raw = _NOTHING
-    output_ids: Raw = _NOTHING
-    meta_info: _GenerateMeta | None = None
-    error: Raw = _NOTHING
-
-
-class _MessageStart(Struct, gc=False):
-    usage: AnthropicUsage | None = None
-
-
-class _Message(Struct, gc=False):
-    type: str = ""
-    message: _MessageStart | None = None
-    usage: AnthropicUsage | None = None
-
-
-class _ResponseObject(Struct, gc=False):
-    usage: ResponsesUsage | None = None
-
-
-class _Response(Struct, gc=False):
-    type: str = ""
-    sequence_number: int = -1
-    response: _ResponseObject | None = None
-
-
-_decode_running = msgspec.json.Decoder(_Running).decode
-_decode_chat = msgspec.json.Decoder(_ChatOpening).decode
-_decode_text = msgspec.json.Decoder(_TextOpening).decode
-_decode_generate = msgspec.json.Decoder(_Generate).decode
-_decode_message = msgspec.json.Decoder(_Message).decode
-_decode_response = msgspec.json.Decoder(_Response).decode
-
 _EMPTY = frozenset((b"", b"null", b'""', b"[]", b"{}"))
 
 
 def _has(raw: Raw) -> bool:
-    return raw is not _NOTHING and bytes(raw) not in _EMPTY
+    return raw is not NOTHING and bytes(raw) not in _EMPTY
 
 
-def _says_token(delta: _Delta) -> bool:
+def _says_token(delta: Delta) -> bool:
     return (
         _has(delta.content)
         or _has(delta.reasoning_content)
@@ -202,7 +126,7 @@ def read_chat(state: StreamState, data: bytes) -> int:
     if state.token_seen:
         return _read_running(state, data)
     try:
-        chunk = _decode_chat(data)
+        chunk = decode_chat(data)
     except _BAD:
         return _second_look(state, data, read_chat)
     choices = chunk.choices
@@ -219,7 +143,7 @@ def read_completion(state: StreamState, data: bytes) -> int:
     if state.token_seen:
         return _read_running(state, data)
     try:
-        chunk = _decode_text(data)
+        chunk = decode_text(data)
     except _BAD:
         return _second_look(state, data, read_completion)
     choices = chunk.choices
@@ -234,7 +158,7 @@ def read_completion(state: StreamState, data: bytes) -> int:
 def _read_running(state: StreamState, data: bytes) -> int:
     """Read a chunk of either kind after the first token: no delta is looked at."""
     try:
-        chunk = _decode_running(data)
+        chunk = decode_running(data)
     except _BAD:
         return _second_look(state, data, _read_running)
     choices = chunk.choices
@@ -244,7 +168,7 @@ def _read_running(state: StreamState, data: bytes) -> int:
             if choice.finish_reason or choice.index > state._top:
                 plain = False
                 _note_choice(state, choice.index, choice.finish_reason)
-        if chunk.usage is None and chunk.error is _NOTHING:
+        if chunk.usage is None and chunk.error is NOTHING:
             state.plain = plain
             return FORWARD
     return _end_openai(state, data, choices is None, not choices, chunk.usage, chunk.error)
@@ -260,7 +184,7 @@ def _note_choice(state: StreamState, index: int, finish_reason: str | None) -> N
 
 def _end_openai(state: StreamState, data: bytes, strange: bool, empty: bool, usage: OpenAIUsage | None, error: Raw) -> int:
     """Judge a chunk by what is common to chat and text completions."""
-    if error is not _NOTHING and bytes(error) != b"null":
+    if error is not NOTHING and bytes(error) != b"null":
         state.broken = "an error event of the engine"
         return ERROR
     if usage is not None:
@@ -284,11 +208,11 @@ def _flat_error(state: StreamState, data: bytes) -> int:
 def read_generate(state: StreamState, data: bytes) -> int:
     """Read an event of SGLang's native stream; its text and counts are those of the whole answer so far."""
     try:
-        event = _decode_generate(data)
+        event = decode_generate(data)
     except _BAD:
         return _second_look(state, data, read_generate)
     meta = event.meta_info
-    if event.error is not _NOTHING and bytes(event.error) != b"null":
+    if event.error is not NOTHING and bytes(event.error) != b"null":
         state.broken = "an error event of the engine"
         return ERROR
     if meta is None:
@@ -310,7 +234,7 @@ def read_generate(state: StreamState, data: bytes) -> int:
 def read_message(state: StreamState, data: bytes) -> int:
     """Read an event of an Anthropic Messages stream."""
     try:
-        event = _decode_message(data)
+        event = decode_message(data)
     except _BAD:
         return _second_look(state, data, read_message)
     kind = event.type
@@ -350,7 +274,7 @@ _RESPONSE_ENDS = frozenset(("response.completed", "response.incomplete", "respon
 def read_response(state: StreamState, data: bytes) -> int:
     """Read an event of a Responses stream."""
     try:
-        event = _decode_response(data)
+        event = decode_response(data)
     except _BAD:
         return _second_look(state, data, read_response)
     kind = event.type

@@ -106,6 +106,9 @@ class _Listener:
             if name == b"server":
                 self._server = value.decode("latin-1")
 
+    def on_chunk(self, framed: bytes, data: bytes) -> None:
+        self.on_data(data)
+
     def on_data(self, data: bytes) -> None:
         self._size_bytes += len(data)
         self._parts.append(data)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.protocol.answer import MALFORMED, MAX_COUNT, lenient_json, read_usage
+from gateway.protocol.answer import MALFORMED, lenient_json, read_usage
+from gateway.protocol.answer_wire import MAX_COUNT
 from gateway.protocol.dialect import Dialect
 from gateway.protocol.usage import Usage
 from tests.support.wire import load

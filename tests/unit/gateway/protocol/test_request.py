@@ -9,7 +9,8 @@ import pytest
 
 from gateway.errors import ClientError, Code
 from gateway.protocol.dialect import Dialect
-from gateway.protocol.request import MAX_COUNT, READERS, RequestFacts, read_chat
+from gateway.protocol.request import MAX_COUNT, READERS, read_chat
+from gateway.protocol.request_wire import RequestFacts
 
 CASES: list[tuple[Dialect, Any, dict[str, Any]]] = [
     (Dialect.CHAT, {}, {}),
