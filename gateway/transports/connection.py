@@ -196,10 +196,13 @@ class Connection(asyncio.Protocol):
             self.close()  # bytes that nobody asked for: the stream cannot be trusted any more
             return
         try:
-            if self._take_simple(data):
-                return
+            simple = self._take_simple(data)
         except Exception as cause:  # whatever a sink raises: our mistake, not the worker's
             self._sink_failed(cause)
+            return
+        if simple:
+            if self._done:
+                self._complete()
             return
         self.got_bytes = True
         self._heard_body = False
@@ -248,7 +251,6 @@ class Connection(asyncio.Protocol):
         call.sink.on_head(status, headers, len(body))
         if body and self._call is not None:
             call.sink.on_data(body)
-        self._complete()
         return True
 
     def _sink_failed(self, cause: BaseException) -> None:
