@@ -112,6 +112,13 @@ class MockCall(Call):
                 self.played.append(piece)
                 self.sink.on_data(piece)
 
+    def chunks(self, *pieces: bytes) -> None:
+        """Play pieces of the body that came as one whole chunk each."""
+        for piece in pieces:
+            if self.live:
+                self.played.append(piece)
+                self.sink.on_chunk(b"%x\r\n%b\r\n" % (len(piece), piece), piece)
+
     def end(self) -> None:
         """Play the end of the answer."""
         if self.live:

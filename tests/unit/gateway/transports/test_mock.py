@@ -25,6 +25,9 @@ class Log:
     def on_data(self, data: bytes) -> None:
         self.heard.append(data)
 
+    def on_chunk(self, framed: bytes, data: bytes) -> None:
+        self.heard.append((framed, data))
+
     def on_end(self) -> None:
         self.heard.append("end")
 
@@ -64,6 +67,16 @@ def test_a_stream_by_hand() -> None:
     call.data(b"data: 2\n\n")
     call.end()
     assert log.heard == [(200, None), b"data: 1\n\n", b"data: 2\n\n", "end"]
+
+
+def test_whole_chunks() -> None:
+    """`chunks` plays pieces with their framing, as a worker's whole chunks are told."""
+    pool, log = MockPool(), Log()
+    call = pool.send(HEAD, b"", log)
+    call.stream(end=False)
+    call.chunks(b"data: 1\n\n", b"x" * 16)
+    assert log.heard == [(200, None), (b"9\r\ndata: 1\n\n\r\n", b"data: 1\n\n"), (b"10\r\n" + b"x" * 16 + b"\r\n", b"x" * 16)]
+    assert call.played == [b"data: 1\n\n", b"x" * 16]
 
 
 @pytest.mark.parametrize("stop", [MockCall.cancel, MockCall.discard, MockCall.end, MockCall.fail])
