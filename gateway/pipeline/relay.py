@@ -30,10 +30,10 @@ MAX_HELD_BYTES = 1 << 20
 _NOT_RELAYED = frozenset(
     (
         b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"proxy-connection",
-        b"proxy-authenticate", b"content-length", b"x-request-id",
+        b"proxy-authenticate", b"content-length", b"x-request-id", b"x-smg-error-code",
     )
 )  # fmt: skip
-"""Hop-by-hop lines (RFC 9110, 7.6.1), the framing, and the id that the gateway sets itself."""
+"""Hop-by-hop lines (RFC 9110, 7.6.1), the framing, and what the gateway sets itself: the id and the error code."""
 _PERSISTENCE = (b"close", b"keep-alive", b"Close", b"Keep-Alive", b"keep-Alive")
 
 

@@ -256,7 +256,7 @@ class Driver:
         head = held.head
         if held.status in (429, 503) and b"\r\nretry-after: " not in b"\r\n" + head:
             head += b"retry-after: 1\r\n"
-        self._respond(x, held.status, head + b"x-smg-error-code: " + str(error.code).encode() + b"\r\n", held.body)
+        self._respond(x, held.status, head + _code_line(error), held.body)
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -271,7 +271,8 @@ class Driver:
             x.error = UpstreamError(Code.UPSTREAM_FAILED, f"the worker answered {attempt.status}", retry=Retry.NEVER)
         elif attempt.status >= 400:
             x.error = UpstreamError(Code.UPSTREAM_REJECTED, "the worker refused the request", source=Source.CLIENT, retry=Retry.NEVER)
-        self._respond(x, attempt.status, attempt.head, attempt.body)
+        head = attempt.head if x.error is None else attempt.head + _code_line(x.error)
+        self._respond(x, attempt.status, head, attempt.body)
 
     def begin_stream(self, attempt: Attempt, first: bytes) -> None:
         """Send the head and the first events: from here on the answer is this attempt's."""
@@ -368,7 +369,7 @@ class Driver:
     def _fail(self, x: Exchange, error: GatewayError) -> None:
         """Answer with an error of the gateway, in the client's dialect."""
         x.error = error
-        head = b"content-type: application/json\r\nx-smg-error-code: " + str(error.code).encode() + b"\r\n"
+        head = b"content-type: application/json\r\n" + _code_line(error)
         if error.retry_after_s is not None:
             head += b"retry-after: %d\r\n" % max(1, -int(-error.retry_after_s // 1))
         self._respond(x, error.status, head, error_body(x.endpoint.dialect, error, x.request_id))
@@ -547,3 +548,8 @@ class Driver:
             if not x.over:
                 x.client.abort()
                 self.client_gone(x)
+
+
+def _code_line(error: GatewayError) -> bytes:
+    """The header line that tells an error's code, whosever body comes with it."""
+    return b"x-smg-error-code: %b\r\n" % error.code.encode()

@@ -58,7 +58,8 @@ def build(settings: SimSettings, api: Api, body: dict[str, Any], request_id: str
         job.prompt_tokens += len(prompt_tokens)
         _check_length(settings, len(prompt_tokens), limit)
         for _ in range(count):
-            job.answers.append(_answer(settings, body, plans, prompt_tokens, len(job.answers), limit, model))
+            asked = text.echoed(plans.last_user if len(plans.prompts) == 1 else prompt)
+            job.answers.append(_answer(settings, body, plans, prompt_tokens, asked, len(job.answers), limit, model))
     return job
 
 
@@ -166,7 +167,14 @@ def _stops(body: dict[str, Any]) -> list[str]:
 
 
 def _answer(
-    settings: SimSettings, body: dict[str, Any], plans: prompts.Plan, prompt: list[bytes], index: int, limit: int | None, model: str
+    settings: SimSettings,
+    body: dict[str, Any],
+    plans: prompts.Plan,
+    prompt: list[bytes],
+    asked: str | None,
+    index: int,
+    limit: int | None,
+    model: str,
 ) -> Answer:
     sampling = body.get("sampling_params") or {}
     key = zlib.crc32(b"\x00".join(prompt)) if body.get("seed") is None else body["seed"] & 0xFFFFFFFF
@@ -179,7 +187,6 @@ def _answer(
     elif plans.schema is not None:
         said = _texts(tokens.pieces(_instance(plans.schema)))
     else:
-        asked = text.echoed(plans.last_user)
         if asked:
             words = tokens.pieces(asked)
         else:

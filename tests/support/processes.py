@@ -28,9 +28,9 @@ class Started:
 
 
 @contextlib.contextmanager
-def gateway(folder: pathlib.Path, *flags: str) -> Iterator[Started]:
-    """Run `smgctl serve` on a free port of 127.0.0.1."""
-    command = ["-m", "smgctl", "serve", "--port", "0", "--metrics-port", "0", *flags]
+def gateway(folder: pathlib.Path, *flags: str, port: int = 0, metrics_port: int = 0) -> Iterator[Started]:
+    """Run `smgctl serve` on 127.0.0.1, on a free port unless one is given."""
+    command = ["-m", "smgctl", "serve", "--port", str(port), "--metrics-port", str(metrics_port), *flags]
     with _started("gateway", command, folder, re.compile(r"ready on (https?://[^\s,]+)"), 1) as started:
         yield started
 

@@ -53,8 +53,12 @@ def test_a_refusal_of_the_worker_is_the_clients_answer(status: int) -> None:
     """A 4xx is the client's own mistake: it is passed on, not retried, and no reason to doubt the worker."""
     with Rig(2) as rig:
         x, client = rig.ask()
-        rig.call.answer(status, b'{"error":"no"}')
+        call = rig.call
+        call.head_of(status, [(b"x-smg-error-code", b"of_a_gateway_behind_this_one")], 14)
+        call.data(b'{"error":"no"}')
+        call.end()
         assert (client.status, client.body) == (status, b'{"error":"no"}')
+        assert [value for name, value in client.header_lines if name == "x-smg-error-code"] == ["upstream_rejected"]
         assert x.error is not None and (x.error.code, x.error.source) == (Code.UPSTREAM_REJECTED, Source.CLIENT)
         assert rig.workers[0].cells.successes == 1 and rig.workers[0].cells.failures == 0
         assert len(rig.sent) == 1
@@ -638,7 +642,7 @@ def test_a_bad_body_is_refused_at_once() -> None:
 def test_a_client_that_leaves_cancels_everything(when: str, stream: bool) -> None:
     """Calls are cancelled, timers stopped, nothing is counted against the worker, and the status is 499."""
     with Rig(2) as rig:
-        x, client = rig.ask(stream=stream)
+        x, _ = rig.ask(stream=stream)
         call = rig.call
         if when == "backoff":
             call.refuse()
