@@ -79,7 +79,7 @@ def _run(kind: str, port: int, logs: pathlib.Path, stack: contextlib.ExitStack, 
     if stopped.is_set():
         return 0
     say(f"starting the gateway on http://{HOST}:{port}")
-    command = [sys.executable, "-m", "smgctl", "serve", "--host", HOST, "--port", str(port)]
+    command = [sys.executable, "-P", "-m", "smgctl", "serve", "--host", HOST, "--port", str(port)]
     command += ["--metrics-port", str(metrics_port(port))]
     for url in urls:
         command += ["--worker-url", url]
