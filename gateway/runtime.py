@@ -58,6 +58,14 @@ _HEADER_KINDS = {
     b"endpoint-load-metrics-format": FORWARD,
 }
 
+_NEVER_FORWARDED = frozenset(
+    (
+        b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer",
+        b"upgrade", b"expect",
+    )
+)  # fmt: skip
+"""Framing and hop-by-hop lines, whatever the configuration says: a second length would let a client speak for the gateway."""
+
 TICK_S = 0.1
 """How often time limits are looked at: a limit is kept to within this."""
 _BREAKER_TICKS = 3
@@ -242,7 +250,7 @@ class Runtime:
         kinds |= {name: FIRST_RANK + rank for rank, name in enumerate(ids[: MAX_RANK - FIRST_RANK])}
         if config.auth.trust_tenant_header:
             kinds[config.auth.tenant_header.lower().encode()] = TENANT
-        self.header_kinds = kinds | _HEADER_KINDS
+        self.header_kinds = {name: kind for name, kind in (kinds | _HEADER_KINDS).items() if name not in _NEVER_FORWARDED}
         """What a request header means to the gateway, by its lower-case name; the others mean nothing to it."""
         self.hands_credentials_on = not config.auth.keys
         """Without keys of its own the gateway passes the client's credential to workers that it has none for."""

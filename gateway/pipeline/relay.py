@@ -92,8 +92,7 @@ class Attempt:
         for name, value in headers:
             if name in _NOT_RELAYED:
                 if name == b"connection" and value not in _PERSISTENCE:
-                    headers = _without_named(headers, value)
-                    self.on_head(status, headers, length)
+                    self.on_head(status, _without_named(headers), length)
                     return
                 continue
             if name == b"content-type":
@@ -222,7 +221,10 @@ class Attempt:
         return True
 
 
-def _without_named(headers: Headers, connection: bytes) -> Headers:
+def _without_named(headers: Headers) -> Headers:
     """The header lines without `connection` and those that it names, which are for the next hop alone (RFC 9110, 7.6.1)."""
-    named = {part.strip().lower() for part in connection.split(b",")} | {b"connection"}
+    named = {b"connection"}
+    for name, value in headers:
+        if name == b"connection":
+            named.update(part.strip().lower() for part in value.split(b","))
     return [(name, value) for name, value in headers if name not in named]

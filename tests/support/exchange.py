@@ -34,14 +34,14 @@ class Timer:
     def __init__(self, when_s: float, callback: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         self.when_s = when_s
         self.cancelled = False
-        self._call = lambda: callback(*arguments)
+        self._callback, self._arguments = callback, arguments
 
     def cancel(self) -> None:
         self.cancelled = True
 
     def run(self) -> None:
         if not self.cancelled:
-            self._call()
+            self._callback(*self._arguments)
 
 
 class Clockwork:
@@ -101,7 +101,7 @@ class FakeClient:
     @property
     def headers(self) -> dict[str, str]:
         """The header lines of the answer."""
-        return {key: value for key, value in self.header_lines}
+        return dict(self.header_lines)
 
     @property
     def header_lines(self) -> list[tuple[str, str]]:
