@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import pathlib
 from collections.abc import Iterator
@@ -46,6 +47,15 @@ class Engine:
         """Its ledger."""
         found: dict[str, Any] = self._client.get("/state").json()
         return found
+
+    def last(self, path: str) -> dict[str, Any]:
+        """The last request of a path."""
+        found: list[dict[str, Any]] = self.state()["last"]
+        return [one for one in found if one["target"] == path][-1]
+
+    def last_body(self, path: str) -> bytes:
+        """Its body as it arrived."""
+        return base64.b64decode(self.last(path)["body"])
 
     def posts(self) -> int:
         """Requests for an answer of a model that it has received."""

@@ -261,10 +261,9 @@ def test_a_model_without_a_worker(client: openai.OpenAI) -> None:
 def test_a_stream_that_breaks(client: openai.OpenAI, fleet: Flavours, flavour: str, kind: str) -> None:
     """A stream that breaks off after its first tokens raises, with what came before it intact: it never looks complete."""
     fleet.engines[flavour].fault(kind=kind, after_events=3, times=1)
-    chunks = []
+    chunks: list[ChatCompletionChunk] = []
     with pytest.raises(openai.APIError) as raised:
-        for chunk in client.chat.completions.create(model=model_of(flavour), messages=SAY, stream=True):
-            chunks.append(chunk)
+        chunks.extend(client.chat.completions.create(model=model_of(flavour), messages=SAY, stream=True))
     assert raised.value.code == "stream_broken" and raised.value.type == "server_error"
     assert 1 <= len(chunks) <= 3 and ECHOED.startswith(text_of(chunks)) and not any(c.choices[0].finish_reason for c in chunks)
 
