@@ -53,8 +53,8 @@ class Client(Protocol):
         """Send a piece that comes as a whole chunk with its framing."""
         ...
 
-    def finish(self, *, keep: bool) -> None:
-        """End an answer in pieces as its framing wants it; `keep` says whether the connection may be used again."""
+    def finish(self) -> None:
+        """End an answer in pieces as its framing wants it."""
         ...
 
     def abort(self) -> None:

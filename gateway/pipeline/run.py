@@ -295,7 +295,7 @@ class Driver:
             self.begin_stream(attempt, b"")
         x.usage = scanner.usage
         x.events = scanner.events
-        x.client.finish(keep=True)
+        x.client.finish()
         self._end(x)
 
     def _hang_up(self, attempt: Attempt) -> None:
@@ -329,7 +329,7 @@ class Driver:
         if not x.started:
             self.begin_passing(attempt, b"")
         self._finished(attempt)
-        x.client.finish(keep=True)
+        x.client.finish()
         self._end(x)
 
     def _win(self, attempt: Attempt) -> None:
@@ -359,7 +359,7 @@ class Driver:
             x.events = scanner.events
             if not scanner.error_forwarded:
                 x.client.write(error_event(x.endpoint.dialect, error, x.request_id, scanner.sequence_number + 1))
-            x.client.finish(keep=False)
+            x.client.finish()
         else:
             x.client.abort()
         self._end(x)
@@ -536,7 +536,7 @@ class Driver:
                 self._hang_up(attempt)
                 return
             x.client.write(error_event(x.endpoint.dialect, error, x.request_id, attempt.scanner.sequence_number + 1))
-            x.client.finish(keep=False)
+            x.client.finish()
         else:
             x.client.abort()
         x.error = error

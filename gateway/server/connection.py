@@ -40,6 +40,7 @@ _SIMPLE = re.compile(
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
 )
 """A request head in the strictest reading of RFC 9112: one token, colon, visible text and CRLF a line, no folds."""
+_AUTHORITY = re.compile(rb"[^/?]*")
 _HOST = 1
 _LENGTH = 2
 _CONNECTION = 3
@@ -48,6 +49,7 @@ _NOTED = {
     b"host": _HOST,
     b"content-length": _LENGTH,
     b"connection": _CONNECTION,
+    b"proxy-connection": _CONNECTION,
     b"transfer-encoding": _COMPLEX,
     b"upgrade": _COMPLEX,
     b"expect": _COMPLEX,
@@ -96,6 +98,16 @@ def _simple_request(data: bytes, max_header: int, max_body: int) -> _Request | N
     request.url = found[1]
     request.body = data[end:]
     return request
+
+
+def _origin_form(target: bytes) -> bytes:
+    """Take scheme and authority off an absolute target, as clients send it to proxies (RFC 9112, 3.2.2)."""
+    scheme, mark, rest = target.partition(b"://")
+    if not mark or scheme.lower() not in (b"http", b"https"):
+        return target
+    authority = _AUTHORITY.match(rest)
+    path = rest[authority.end() :] if authority is not None else rest
+    return path if path.startswith(b"/") else b"/" + path
 
 
 class _Request:
@@ -183,8 +195,11 @@ class Connection(HttpToolsProtocol):
         ):
             self._serve(request)
             return
+        reading = self._request
         try:
             self.parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            raise  # our own mistake: the loop logs it and closes the connection
         except httptools.HttpParserUpgrade:
             # The request is served as it is (RFC 9110, 7.8 lets a server ignore an upgrade), and is the last one.
             self._dead = True
@@ -198,7 +213,7 @@ class Connection(HttpToolsProtocol):
         if self._request is not None:
             if self._head_done:
                 self.since_s = self._listener.loop.time()
-            else:
+            elif self._request is reading:  # else the piece may hold the end of the request before as well
                 self._head_bytes += len(data)
                 if self._head_bytes > self._max_header:
                     self._refuse(ClientError(Code.HEADERS_TOO_LARGE, "the request's head is too large"))
@@ -247,17 +262,24 @@ class Connection(HttpToolsProtocol):
         request.http10 = parser.get_http_version() != "1.1"
         request.keep_alive = parser.should_keep_alive() and not request.http10
         hosts = 0
+        expects = False
+        size = len(request.url)
         for name, value in request.headers:
+            size += len(name) + len(value) + 4
             if name == b"content-length":
                 if len(value) > 18 or int(value) > self._max_body:
                     self._refuse(ClientError(Code.PAYLOAD_TOO_LARGE, "the request's body is too large"))
                     return
             elif name == b"host":
                 hosts += 1
-            elif name == b"expect" and value.lower() == b"100-continue" and self._serving is None and not self._waiting:
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if hosts != 1 and not (request.http10 and hosts == 0):
+            elif name == b"expect":
+                expects = value.lower() == b"100-continue"
+        if size > self._max_header:
+            self._refuse(ClientError(Code.HEADERS_TOO_LARGE, "the request's head is too large"))
+        elif hosts != 1 and not (request.http10 and hosts == 0):
             self._refuse(ClientError(Code.INVALID_REQUEST, "an http/1.1 request needs one host header"))
+        elif expects and not request.http10 and self._serving is None and not self._waiting:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         request = self._request
@@ -294,9 +316,11 @@ class Connection(HttpToolsProtocol):
             url = request.url
             endpoint = BY_PATH.get(url)
             query = b""
-            if endpoint is None and (mark := url.find(b"?")) >= 0:
-                endpoint = BY_PATH.get(url[:mark])
-                query = url[mark:]
+            if endpoint is None:
+                url = request.url = _origin_form(url)
+                path, mark, query = url.partition(b"?")
+                endpoint = BY_PATH.get(path)
+                query = mark + query
             if endpoint is not None:
                 x = self._exchange = Exchange(self, self._driver, endpoint, query, request.headers, request.body)
                 self._driver.begin(x)
@@ -313,6 +337,7 @@ class Connection(HttpToolsProtocol):
             path = unquote(raw_path.decode("ascii"))
         except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
             self._serving = None
+            self._waiting.clear()
             self._refuse(ClientError(Code.INVALID_REQUEST, "this is not a valid http request"))
             return
         scope: dict[str, Any] = {
@@ -374,7 +399,7 @@ class Connection(HttpToolsProtocol):
     @property
     def _last(self) -> bool:
         """The answer in hand is the last one of this connection."""
-        return (self._dead and not self._waiting) or self._listener.closing
+        return (self._dead or self._listener.closing) and not self._waiting
 
     # -- pipeline.context.Client --------------------------------------------------------------------------------------
 
@@ -419,13 +444,14 @@ class Connection(HttpToolsProtocol):
         """Send a piece that comes framed as one chunk."""
         self.transport.write(framed if self._chunked else data)
 
-    def finish(self, *, keep: bool) -> None:
-        """End an answer in pieces."""
+    def finish(self) -> None:
+        """End an answer in pieces.
+
+        The connection lives on, also behind an answer that ended in an error event: its framing is whole, and a client that
+        sends its next request at once must not find the connection closing under it.
+        """
         if self._chunked:
             self.transport.write(b"0\r\n\r\n")
-        if not keep:
-            self._dead = True
-            self._waiting.clear()
 
     def abort(self) -> None:
         """Cut the connection."""

@@ -91,8 +91,6 @@ class FakeClient:
         """The answer came in one piece."""
         self.begun = 0
         self.finished = False
-        self.kept = False
-        """The connection may be used again."""
         self.aborted = False
         self.released = 0
         self.pieces: list[bytes] = []
@@ -127,7 +125,7 @@ class FakeClient:
         self._open()
         assert not self.begun, "a second answer"
         self.begun += 1
-        self.status, self.head, self.body, self.whole, self.finished, self.kept = status, head, body, True, True, True
+        self.status, self.head, self.body, self.whole, self.finished = status, head, body, True, True
 
     def start(self, status: int, head: bytes, length: int | None) -> None:
         self._open()
@@ -148,10 +146,10 @@ class FakeClient:
         assert framed == b"%x\r\n%b\r\n" % (len(data), data), "framing that does not fit its piece"
         self.write(data)
 
-    def finish(self, *, keep: bool) -> None:
+    def finish(self) -> None:
         self._open()
         assert self.begun and not self.whole, "an end before the head"
-        self.finished, self.kept = True, keep
+        self.finished = True
         if self.length is not None:
             assert len(self.body) == self.length
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -84,3 +85,25 @@ def _line(seen: Outcome, line: str) -> None:
         seen.events += 1
         for choice in event["choices"]:
             seen.text += choice["delta"].get("content") or ""
+
+
+def client(**more: Any) -> httpx.AsyncClient:
+    """A client that waits long enough for whatever a test does, and asks no proxy."""
+    return httpx.AsyncClient(trust_env=False, timeout=60, limits=httpx.Limits(max_connections=None), **more)
+
+
+async def keep_asking(url: str, clients: int, stop: asyncio.Event, *, max_tokens: int = 20, **more: Any) -> list[Outcome]:
+    """Ask with so many clients at once, whole and streamed in turn, until told to stop; every request is seen to its end."""
+    outcomes: list[Outcome] = []
+
+    async def one(number: int, http: httpx.AsyncClient) -> None:
+        at = number
+        while not stop.is_set():
+            at += 1
+            request = body(f"client {number} asks {at}", stream=at % 2 == 0, max_tokens=max_tokens, **more)
+            outcomes.append(await ask(http, url, request))
+
+    async with client() as http, asyncio.TaskGroup() as asking:
+        for number in range(clients):
+            asking.create_task(one(number, http))
+    return outcomes

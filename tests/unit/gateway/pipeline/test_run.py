@@ -85,7 +85,7 @@ def test_a_large_answer_is_passed_on_as_it_comes() -> None:
         assert client.body == b"123456" and client.length == 12
         rig.call.data(b"789012")
         rig.call.end()
-        assert client.finished and client.kept
+        assert client.finished
         _, client = rig.ask()
         rig.call.head_of(200, [(b"content-type", b"application/json")], None)
         rig.call.data(b"123456")
@@ -122,7 +122,7 @@ def test_a_stream_is_relayed_without_the_usage_nobody_asked_for(step: int) -> No
         assert orjson.loads(call.body)["stream_options"] == {"include_usage": True}
         call.stream(*cut(STREAM, step))
         assert client.body == chunk("a") + chunk("b") + FINISH + DONE
-        assert client.finished and client.kept and not client.whole
+        assert client.finished and not client.whole
         assert client.headers["content-type"] == "text/event-stream" and "transfer-encoding" not in client.headers
         assert x.usage == Usage(7, 3, 0) and x.streaming and x.first_token_s
         rig.check_idle()
@@ -202,7 +202,7 @@ def test_a_broken_stream_ends_in_an_error_of_its_dialect(path: bytes, end: str, 
             assert name == b"event: error\n" and (told["type"], told["code"], told["sequence_number"]) == ("error", code, 5)
         else:
             assert name == b"" and told["error"]["code"] == code and told["error"]["type"] == "server_error"
-        assert client.finished and not client.kept
+        assert client.finished
         assert x.error is not None and x.error.code == code and x.status == 200
         assert len(rig.sent) == 1
         worker = rig.workers[0]
@@ -226,7 +226,7 @@ def test_an_error_event_of_the_engine_is_forwarded_once(first: bool, framed: boo
         else:
             call.data(error)
         assert client.body == (b"" if first else chunk("a")) + error
-        assert client.finished and not client.kept and call.cancelled
+        assert client.finished and call.cancelled
         assert x.error is not None and x.error.code is Code.STREAM_BROKEN
         assert rig.workers[0].cells.failures == 1
         rig.check_idle()
@@ -256,7 +256,7 @@ def test_a_worker_that_hangs_up_after_its_end_mark_is_fine() -> None:
         x, client = rig.ask(stream=True)
         rig.call.stream(STREAM, end=False)
         rig.call.fail()
-        assert client.finished and client.kept and x.error is None
+        assert client.finished and x.error is None
         assert rig.workers[0].cells.failures == 0
         rig.check_idle()
 
@@ -270,7 +270,7 @@ def test_a_worker_that_stays_silent_after_its_end_mark_is_left() -> None:
         rig.tick(LINGER_S)
         assert not client.finished
         rig.tick(0.1)
-        assert client.finished and client.kept and call.cancelled and x.error is None and x.usage == Usage(7, 3, 0)
+        assert client.finished and call.cancelled and x.error is None and x.usage == Usage(7, 3, 0)
         rig.check_idle()
 
 
@@ -287,7 +287,7 @@ def test_a_finish_reason_alone_is_not_yet_the_end() -> None:
         x, client = rig.ask(stream=True)
         rig.call.stream(chunk("a"), FINISH, end=False)
         rig.tick(30.1)
-        assert client.finished and client.kept and x.error is None
+        assert client.finished and x.error is None
         rig.check_idle()
 
 
@@ -762,7 +762,7 @@ def test_first_token_limit() -> None:
             call.data(role)
         assert call.live
         rig.tick(2)
-        assert call.cancelled and chat_events(client.body)[-1]["error"]["code"] == "upstream_timeout" and not client.kept
+        assert call.cancelled and chat_events(client.body)[-1]["error"]["code"] == "upstream_timeout"
         rig.check_idle()
 
 
@@ -806,11 +806,11 @@ def test_total_limit(when: str) -> None:
         rig.tick(1.1)
         assert client.over and not rig.calls
         if when == "stream":
-            assert chat_events(client.body)[-1]["error"]["code"] == "deadline_exceeded" and client.finished and not client.kept
+            assert chat_events(client.body)[-1]["error"]["code"] == "deadline_exceeded" and client.finished
         elif when == "pass":
             assert client.aborted
         elif when == "end mark":
-            assert x.error is None and client.kept and client.body.endswith(DONE)
+            assert x.error is None and client.body.endswith(DONE)
         else:
             assert client.status == 504 and client.headers["x-smg-error-code"] == "deadline_exceeded"
         assert rig.workers[0].cells.failures == (when == "backoff")
