@@ -110,6 +110,18 @@ def _origin_form(target: bytes) -> bytes:
     return path if path.startswith(b"/") else b"/" + path
 
 
+def _split_target(target: bytes) -> tuple[bytes, bytes]:
+    """Split a request target into its path and its query, each as it came (RFC 9112, 3.2); llhttp has checked its characters."""
+    if not target.startswith(b"/"):
+        rest = target.partition(b"://")[2]  # the absolute form, as a client sends it to a proxy
+        found = re.search(rb"[/?#]", rest)
+        target = rest[found.start() :] if found is not None else b""
+        if not target.startswith(b"/"):
+            target = b"/" + target
+    path, _, query = target.partition(b"#")[0].partition(b"?")
+    return path, query
+
+
 class _Request:
     """A request as the parser gives it."""
 
@@ -140,6 +152,8 @@ class Connection(HttpToolsProtocol):
         self._max_header = listener.limits.max_header_bytes
         self._request: _Request | None = None
         """The request that is being read."""
+        self._upgrading: _Request | None = None
+        """A request that asks for another protocol, whose body the parser does not read."""
         self._parts: list[bytes] = []
         self._head_bytes = 0
         self._head_done = False
@@ -200,11 +214,8 @@ class Connection(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserCallbackError:
             raise  # our own mistake: the loop logs it and closes the connection
-        except httptools.HttpParserUpgrade:
-            # The request is served as it is (RFC 9110, 7.8 lets a server ignore an upgrade), and is the last one.
-            self._dead = True
-            if self._serving is None:
-                self._close()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._without_upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError:
             self._listener.cells.framing_errors += 1
@@ -217,6 +228,24 @@ class Connection(HttpToolsProtocol):
                 self._head_bytes += len(data)
                 if self._head_bytes > self._max_header:
                     self._refuse(ClientError(Code.HEADERS_TOO_LARGE, "the request's head is too large"))
+
+    def _without_upgrade(self, rest: bytes) -> None:
+        """Read a request that asked for another protocol once more, as if it had not (RFC 9110, 7.8); it is the last one.
+
+        `curl --http2` asks like that with every first request; the parser takes the body for the other protocol's.
+        """
+        request, self._upgrading = self._upgrading, None
+        if request is None or self._dead:
+            return
+        if request.method == b"CONNECT":
+            self._refuse(ClientError(Code.METHOD_NOT_ALLOWED, "the gateway is no proxy"))
+            return
+        lines = [b"%b: %b\r\n" % line for line in request.headers if line[0] not in (b"upgrade", b"connection")]
+        version = b"1.0" if request.http10 else b"1.1"
+        head = b"%b %b HTTP/%b\r\n%bconnection: close\r\n\r\n" % (request.method, request.url, version, b"".join(lines))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
+        self.data_received(head + rest)
 
     def eof_received(self) -> None:
         """A client that shuts down its writing side cannot be told from one that left: both are gone."""
@@ -250,7 +279,7 @@ class Connection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         request = self._request
         if request is not None:
-            request.headers.append((name.lower(), value))
+            request.headers.append((name.lower(), value.rstrip(b" \t")))  # the parser leaves what is behind a value
 
     def on_headers_complete(self) -> None:
         request = self._request
@@ -260,6 +289,9 @@ class Connection(HttpToolsProtocol):
         parser = self.parser
         request.method = parser.get_method()
         request.http10 = parser.get_http_version() != "1.1"
+        if parser.should_upgrade():
+            self._upgrading, self._request = request, None
+            return
         request.keep_alive = parser.should_keep_alive() and not request.http10
         hosts = 0
         expects = False
@@ -278,6 +310,8 @@ class Connection(HttpToolsProtocol):
             self._refuse(ClientError(Code.HEADERS_TOO_LARGE, "the request's head is too large"))
         elif hosts != 1 and not (request.http10 and hosts == 0):
             self._refuse(ClientError(Code.INVALID_REQUEST, "an http/1.1 request needs one host header"))
+        elif b"#" in request.url:
+            self._refuse(ClientError(Code.INVALID_REQUEST, "a request target has no fragment"))
         elif expects and not request.http10 and self._serving is None and not self._waiting:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -332,10 +366,9 @@ class Connection(HttpToolsProtocol):
     def _serve_asgi(self, request: _Request) -> None:
         """Run one ASGI cycle over a request that is complete."""
         try:
-            parsed = httptools.parse_url(request.url)
-            raw_path = parsed.path or b"/"
+            raw_path, query = _split_target(request.url)
             path = unquote(raw_path.decode("ascii"))
-        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
+        except UnicodeDecodeError:
             self._serving = None
             self._waiting.clear()
             self._refuse(ClientError(Code.INVALID_REQUEST, "this is not a valid http request"))
@@ -351,7 +384,7 @@ class Connection(HttpToolsProtocol):
             "root_path": "",
             "path": path,
             "raw_path": raw_path,
-            "query_string": parsed.query or b"",
+            "query_string": query,
             "headers": request.headers,
             "state": {},
         }
@@ -491,6 +524,8 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer a request that was not read to its end and close; behind answers under way there is only the close."""
+        if self._closing:
+            return  # the parser found more to complain about in what was refused already
         self._dead = True
         self._request = None
         self._parts.clear()
