@@ -100,7 +100,7 @@ async def test_a_client_that_leaves_frees_everything_at_once(tmp_path: pathlib.P
         async with gateway_process(tmp_path, config) as gateway:
             clients = [RawClient(gateway) for _ in range(8)]
             for number, one in enumerate(clients):
-                await one.send(body(f"{number}", stream=when == "streaming", max_tokens=5000))
+                await one.send(body(f"{number}", stream=when == "streaming", max_tokens=5000, ignore_eos=True))
             state = engine.state
             await until_holds(lambda: (state().running, state().waiting) == (4, 4), 5, state)
             if when == "streaming":
