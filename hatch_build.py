@@ -28,6 +28,7 @@ COMPILED = (
     "gateway/transports/call.py",
     "gateway/transports/connection.py",
     "gateway/transports/http.py",
+    "gateway/transports/mock.py",
     "gateway/workers/breaker.py",
     "gateway/workers/worker.py",
     "gateway/protocol/answer.py",

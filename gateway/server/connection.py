@@ -40,7 +40,6 @@ _SIMPLE = re.compile(
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
 )
 """A request head in the strictest reading of RFC 9112: one token, colon, visible text and CRLF a line, no folds."""
-_AUTHORITY = re.compile(rb"[^/?]*")
 _HOST = 1
 _LENGTH = 2
 _CONNECTION = 3
@@ -100,22 +99,13 @@ def _simple_request(data: bytes, max_header: int, max_body: int) -> _Request | N
     return request
 
 
-def _origin_form(target: bytes) -> bytes:
-    """Take scheme and authority off an absolute target, as clients send it to proxies (RFC 9112, 3.2.2)."""
-    scheme, mark, rest = target.partition(b"://")
-    if not mark or scheme.lower() not in (b"http", b"https"):
-        return target
-    authority = _AUTHORITY.match(rest)
-    path = rest[authority.end() :] if authority is not None else rest
-    return path if path.startswith(b"/") else b"/" + path
-
-
-def _split_target(target: bytes) -> tuple[bytes, bytes]:
-    """Split a request target into its path and its query, each as it came (RFC 9112, 3.2); llhttp has checked its characters."""
+def _split_target(target: bytes) -> tuple[bytes, bytes] | None:
+    """Split a request target into its path and its query, each as it came (RFC 9112, 3.2); None where it has no path."""
     if not target.startswith(b"/"):
-        rest = target.partition(b"://")[2]  # the absolute form, as a client sends it to a proxy
-        found = re.search(rb"[/?#]", rest)
-        target = rest[found.start() :] if found is not None else b""
+        found = _AUTHORITY.match(target)  # the absolute form, as a client sends it to a proxy
+        if found is None:
+            return None
+        target = target[found.end() :]
         if not target.startswith(b"/"):
             target = b"/" + target
     path, _, query = target.partition(b"#")[0].partition(b"?")
@@ -351,10 +341,10 @@ class Connection(HttpToolsProtocol):
             endpoint = BY_PATH.get(url)
             query = b""
             if endpoint is None:
-                url = request.url = _origin_form(url)
-                path, mark, query = url.partition(b"?")
+                path, query = _split_target(url)
                 endpoint = BY_PATH.get(path)
-                query = mark + query
+                if query:
+                    query = b"?" + query
             if endpoint is not None:
                 x = self._exchange = Exchange(self, self._driver, endpoint, query, request.headers, request.body)
                 self._driver.begin(x)
@@ -365,14 +355,13 @@ class Connection(HttpToolsProtocol):
 
     def _serve_asgi(self, request: _Request) -> None:
         """Run one ASGI cycle over a request that is complete."""
-        try:
-            raw_path, query = _split_target(request.url)
-            path = unquote(raw_path.decode("ascii"))
-        except UnicodeDecodeError:
+        split = _split_target(request.url)
+        if split is None or not split[0].isascii():
             self._serving = None
             self._waiting.clear()
             self._refuse(ClientError(Code.INVALID_REQUEST, "this is not a valid http request"))
             return
+        raw_path, query = split
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -382,7 +371,7 @@ class Connection(HttpToolsProtocol):
             "scheme": self.scheme,
             "method": request.method.decode("ascii"),
             "root_path": "",
-            "path": path,
+            "path": unquote(raw_path.decode("ascii")),
             "raw_path": raw_path,
             "query_string": query,
             "headers": request.headers,

@@ -43,7 +43,15 @@ class Listener:
         """Every answer from now on is its connection's last."""
         self.server_state = ServerState()
         self.uvicorn_config = uvicorn.Config(
-            app, http=Connection, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False, date_header=False
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
         )
         self.uvicorn_config.load()
         self._server: asyncio.Server | None = None
