@@ -40,6 +40,8 @@ _SIMPLE = re.compile(
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
 )
 """A request head in the strictest reading of RFC 9112: one token, colon, visible text and CRLF a line, no folds."""
+_AUTHORITY = re.compile(rb"(?i:https?)://[^/?#]+")
+"""What an absolute target has before its path."""
 _HOST = 1
 _LENGTH = 2
 _CONNECTION = 3
@@ -341,10 +343,10 @@ class Connection(HttpToolsProtocol):
             endpoint = BY_PATH.get(url)
             query = b""
             if endpoint is None:
-                path, query = _split_target(url)
-                endpoint = BY_PATH.get(path)
-                if query:
-                    query = b"?" + query
+                split = _split_target(url)
+                if split is not None:
+                    endpoint = BY_PATH.get(split[0])
+                    query = b"?" + split[1] if split[1] else b""
             if endpoint is not None:
                 x = self._exchange = Exchange(self, self._driver, endpoint, query, request.headers, request.body)
                 self._driver.begin(x)

@@ -416,6 +416,19 @@ def test_close_ends_the_pipeline() -> None:
     assert "connection" not in first and second["connection"] == "close"
 
 
+def test_an_unreadable_target_in_a_pipeline() -> None:
+    """A target without a path is refused and ends the connection, also where requests wait behind it."""
+    line = ClientLine(app=_unasked, at_once=False)
+    line.send(post(b"1") + b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n" + post(b"2"))
+    line.driver.answer(line.driver.begun[0])
+    line.loop.advance()
+    assert statuses(line) == [200, 400] and line.transport.eof and len(line.begun) == 1
+
+
+async def _unasked(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("not asked for")
+
+
 @pytest.mark.parametrize("step", [0, 1])
 def test_http_10(step: int) -> None:
     """An HTTP/1.0 request needs no host, gets no chunks, and its connection closes."""
