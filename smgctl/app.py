@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smgctl import config, serve, sim, status, worker
+from smgctl import bench, config, serve, sim, status, worker
 from smgctl.context import ExitCode, SmgContext
 from smgctl.options import examples
 from smgctl.output import Output
@@ -54,6 +54,7 @@ def root(
 
 app.command("serve", epilog=serve.EPILOG)(serve.serve)
 app.command("status", epilog=status.EPILOG)(status.status)
+app.command("bench", epilog=bench.EPILOG)(bench.bench)
 app.add_typer(worker.app)
 app.add_typer(config.app)
 app.add_typer(sim.app)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 _COLOURS = {"ready": "green", "pending": "yellow", "draining": "yellow", "not_ready": "red", "failed": "red"}
 _WIDE = 100_000
@@ -62,6 +66,26 @@ class Output:
         for name, value in values.items():
             print(f"{name + ':':<{width}} {_clean(_cell(value))}".rstrip(), file=self._stdout)
 
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Show on stderr how far long work is: a bar on a terminal that goes away again, a line for each step elsewhere."""
+        if not self._stderr.isatty():
+            yield Progress(self._stderr, None)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Bar(*columns, console=Console(file=self._stderr), transient=True) as bar:
+            yield Progress(self._stderr, bar)
+
     def error(self, message: str) -> None:
         """Say on stderr what went wrong."""
         print(f"error: {_clean(message)}", file=self._stderr)
@@ -73,6 +97,34 @@ class Output:
     def hint(self, message: str) -> None:
         """Say on stderr what may not be meant."""
         print(f"hint: {_clean(message)}", file=self._stderr)
+
+
+class Progress:
+    """How far long work is. Made by `Output.progress`."""
+
+    def __init__(self, stderr: TextIO, bar: Bar | None) -> None:
+        """Take where lines go, and the bar on a terminal."""
+        self._stderr = stderr
+        self._bar = bar
+        self._task = bar.add_task("", total=None) if bar is not None else None
+
+    def begin(self, steps: int) -> None:
+        """Say how many steps follow."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=steps)
+
+    def say(self, text: str) -> None:
+        """Say what happens now."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=_clean(text))
+
+    def step(self, text: str) -> None:
+        """Say that a step is done, and with what result."""
+        if self._bar is not None and self._task is not None:
+            self._bar.console.print(_clean(text), markup=False, highlight=False)
+            self._bar.advance(self._task)
+        else:
+            print(_clean(text), file=self._stderr, flush=True)
 
 
 def _clean(text: str) -> str:

@@ -1,6 +1,7 @@
 import io
 
 import msgspec
+import pytest
 
 from smgctl.output import Output
 
@@ -72,3 +73,28 @@ def test_nothing_that_was_sent_steers_the_terminal() -> None:
     output.error("a\x1b[2J")
     assert "\x1b" not in out.getvalue() + err.getvalue()
     assert "\r" not in out.getvalue()
+
+
+def test_progress_for_programs_is_a_line_for_each_step() -> None:
+    """On stderr; what happens meanwhile is not written."""
+    out, err = io.StringIO(), io.StringIO()
+    with Output(out, err).progress() as progress:
+        progress.begin(2)
+        progress.say("working")
+        progress.step("one\x1b[2J")
+        progress.step("two")
+    assert (out.getvalue(), err.getvalue()) == ("", "one\N{REPLACEMENT CHARACTER}[2J\ntwo\n")
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The results of steps stay above it; what is said is no markup."""
+    monkeypatch.setenv("TERM", "xterm")
+    err = Terminal()
+    with Output(io.StringIO(), err).progress() as progress:
+        progress.begin(2)
+        progress.say("[red]now")
+        progress.step("first [bold]")
+        progress.step("second")
+    shown = err.getvalue()
+    assert "first [bold]" in shown and "second" in shown
+    assert "[red]now" in shown and "2/2" in shown
