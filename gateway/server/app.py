@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ def error_response(error: GatewayError, dialect: Dialect | None = None) -> Respo
     request_id = new_request_id()
     headers = {"x-request-id": request_id.decode(), "x-smg-error-code": str(error.code)}
     if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     return Response(error_body(dialect, error, request_id), error.status, headers, media_type="application/json")
 
 

@@ -35,10 +35,15 @@ def load_certificate(context: ssl.SSLContext, config: TlsConfig) -> None:
     """
     probe = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        probe.load_cert_chain(config.cert_file, config.key_file)
+        probe.load_cert_chain(config.cert_file, config.key_file, password=_no_password)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"server.tls.cert_file and key_file cannot be used: {_reason(error)}") from error
-    context.load_cert_chain(config.cert_file, config.key_file)
+    context.load_cert_chain(config.cert_file, config.key_file, password=_no_password)
+
+
+def _no_password() -> bytes:
+    """Of an encrypted key: there is nobody at a terminal, where OpenSSL would ask."""
+    return b""
 
 
 def _reason(error: OSError | ssl.SSLError) -> str:
