@@ -173,7 +173,7 @@ async def run_alone(config: GatewayConfig, source: ConfigSource) -> int:
         signals = Signals(loop, leader.reload)
         stack.push_async_callback(signals.aclose)
         serving.rt.report_failure = leader.fleet.report_failure
-        await leader.attach("self", serving.rt)
+        await leader.attach("this process", serving.rt)
         await serving.listen(sock, leader)
         await stack.enter_async_context(supervisor.metrics_port(config.server, leader))
         assert serving.listener is not None

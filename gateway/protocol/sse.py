@@ -113,9 +113,8 @@ class StreamScanner(StreamState):
         if self._slow:
             return self._feed_parts(data)
         if data.startswith(self._prefix) and data.endswith(self._suffix):
-            text = data[self._text_from : self._text_to]
             length = len(data)
-            if length - len(text) == self._around_bytes and length <= self.max_event_bytes and _inside_string(text):
+            if self._around_bytes <= length <= self.max_event_bytes and _inside_string(data[self._text_from : self._text_to]):
                 self.events += 1
                 self._misses = 0
                 return data
@@ -161,7 +160,8 @@ class StreamScanner(StreamState):
         newline or none); if it is not, it stays held, and `complete` stays false. Where the stream is not complete the missing
         line ends are added, so that an error event can follow.
         """
-        if not self._held or self.broken is not None:
+        broken = self.broken
+        if not self._held or broken is not None:
             return b""
         rest = bytes(self._held)
         events = self.events
@@ -199,8 +199,7 @@ class StreamScanner(StreamState):
         for part in parts[:-1]:
             end = at + len(part) + 2
             if part.startswith(prefix) and part.endswith(suffix):
-                text = part[self._text_from : self._text_to + 2]
-                if len(part) + 2 - len(text) == self._around_bytes and _inside_string(text):
+                if self._around_bytes <= len(part) + 2 and _inside_string(part[self._text_from : self._text_to + 2]):
                     self.events += 1
                     at = end
                     continue
@@ -233,7 +232,8 @@ class StreamScanner(StreamState):
 
     def _feed_parts(self, data: bytes) -> bytes:
         """Scan bytes that are not plain whole LF events, together with what is held."""
-        if self.broken is not None or not data:
+        broken = self.broken
+        if broken is not None or not data:
             return b""
         held = self._held
         out: list[bytes] = []
