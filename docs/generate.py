@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from docs.pages import cli, config, errors
+from gateway.telemetry.reference import metrics_page
 
 FOLDER = pathlib.Path(__file__).parent / "reference"
 
@@ -18,6 +19,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "config.md": config.page,
     "config.schema.json": config.schema,
     "errors.md": errors.page,
+    "metrics.md": metrics_page,
 }
 """File in `docs/reference` -> what writes it."""
 

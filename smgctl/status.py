@@ -26,6 +26,7 @@ def status(ctx: typer.Context, url: Url = DEFAULT_URL, api_key: ApiKey = None, c
             "started": moment(state.started_s),
             "configuration": f"version {state.config_version} from {state.config_source}",
             "workers": ", ".join(f"{count} {name}" for name, count in state.workers.items() if count),
+            **({"discovery": "; ".join(f"{name}: {why}" for name, why in state.discovery.items())} if state.discovery else {}),
             "last error": state.last_error,
         }
     )

@@ -68,6 +68,8 @@ class ApplyResult(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     applied: bool
     changes: list[Change] = []
+    needs_restart: list[str] = []
+    """Paths that only a restart brings into force; applying them is refused."""
 
 
 class ConfigView(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +106,8 @@ class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     workers: dict[str, int] = {}
     """Status -> number of workers."""
     processes: list[ProcessStatus] = []
+    discovery: dict[str, str] = {}
+    """Discovery source -> why it cannot look at the moment."""
     last_error: str = ""
     """Why the last change of configuration was refused."""
 

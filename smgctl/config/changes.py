@@ -18,6 +18,8 @@ def show_result(context: SmgContext, result: ApplyResult, *, dry_run: bool = Fal
         return
     _show(context, result.changes)
     context.out.line("")
+    if result.needs_restart:
+        context.out.line(f"refused as it stands: only a restart brings {', '.join(result.needs_restart)} into force")
     if dry_run or not result.applied:
         context.out.line(f"nothing was changed, version {result.version} stays")
     else:
