@@ -264,6 +264,8 @@ class Leader:
             before = self.current
             changes = compare(before.config, version.config)
             if not changes:
+                if before.config.server.tls is not None:  # files under the same names may be others now
+                    await self._renew(before)
                 return ApplyResult(version=before.number, changes=(), applied=False)
             restart = needs_restart(changes)
             if restart:
@@ -284,6 +286,17 @@ class Leader:
         for one in changes:
             log.info("configuration version %d: %s: %r -> %r", version.number, one.path, one.before, one.after)
         return ApplyResult(version=version.number, changes=changes, applied=True)
+
+    async def _renew(self, version: Version) -> None:
+        """Let every member read the files of the version in force again."""
+        members = dict(self._members)
+        await transaction.prepare_all(members, version)
+        try:
+            await transaction.commit_all(members, version)
+        except BaseException:
+            await self._return_to(version, members)
+            raise
+        log.info("certificate and key of the gateway were read again")
 
     async def _return_to(self, version: Version, members: dict[str, Member]) -> None:
         try:

@@ -202,6 +202,8 @@ class HttpPool:
             connection = await self._open_connection()
         except TimeoutError:
             failure = "connecting to the worker took too long"
+        except ssl.SSLCertVerificationError:
+            failure = "the worker's certificate cannot be verified"
         except ssl.SSLError:
             failure = "the tls handshake with the worker failed"
         except socket.gaierror:

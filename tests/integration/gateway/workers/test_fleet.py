@@ -77,7 +77,7 @@ async def test_a_worker_over_tls_with_a_key() -> None:
                 await one.until_status(url, "ready")
             async with watched(configured()) as one:
                 await one.fleet.add_worker(WorkerConfig(url=url, api_key="k"))
-                await one.until(lambda: "tls handshake" in getattr(one.at(url), "reason", ""))
+                await one.until(lambda: "certificate" in getattr(one.at(url), "reason", ""))
 
 
 async def test_a_worker_that_dies_is_ejected_and_comes_back_slowly() -> None:
