@@ -155,7 +155,7 @@ def show_scaling(context: SmgContext, result: Scaling) -> None:
     """Write what several processes serve beside one."""
     out = context.out
     out.table(
-        ["PROCESSES", "REQUESTS/S", "CORES OF EACH", "REQUESTS/CPU S OF THE BUSIEST", "CORES OF LOAD", "ERRORS"],
+        ["PROCESSES", "REQ/S", "CORES OF EACH", "REQ/CPU S OF THE BUSIEST", "CORES OF LOAD", "ERRORS"],
         [
             (
                 side.processes,

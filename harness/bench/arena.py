@@ -25,6 +25,16 @@ ASK_S = 5.0
 
 
 @contextlib.contextmanager
+def tidy_end() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does, so that nothing that it started or made stays behind. In the main thread only."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
 def upstreams(folder: pathlib.Path, prefix: Sequence[str] = ()) -> Iterator[list[tuple[str, Child]]]:
     """Run the upstreams; gives the URL and process of each.
 

@@ -70,7 +70,7 @@ def compare(plan: Plan, watch: Watcher) -> Comparison:
     placement = place_here(plan.processes)
     generator = choose(plan.seconds)
     notices: list[str] = []
-    with contextlib.ExitStack() as stack:
+    with arena.tidy_end(), contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smgctl-bench-")))
         folder.chmod(0o755)  # nginx's workers run as another user where root starts it
         watch.say("starting the upstreams")

@@ -113,17 +113,7 @@ def rows_of(measured: Sequence[Measurement], against: Sequence[str]) -> list[Row
 def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """The columns and cells for a reader; a ratio has a column where somebody to compare with took part."""
     present = [name for name in (comparison.rows[0].times if comparison.rows else ()) if any(row.name == name for row in comparison.rows)]
-    columns = [
-        "case",
-        "gateway",
-        "cpu us/request",
-        *(f"x {name}" for name in present),
-        "requests/s",
-        "p50 ms",
-        "p99 ms",
-        "memory MB",
-        "errors",
-    ]
+    columns = ["case", "gateway", "cpu us", *(f"x {name}" for name in present), "req/s", "p50 ms", "p99 ms", "MB", "errors"]
     rows = [
         [
             row.case,

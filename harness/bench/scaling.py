@@ -15,7 +15,7 @@ import contextlib
 import pathlib
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -94,8 +94,20 @@ class _Running:
     samples: list[Sample]
 
 
-def measure_scaling(processes: int, rounds: int, seconds: float, watch: Watcher) -> Scaling:
-    """Measure a gateway of one process and one of `processes`.
+def groups_here() -> Groups:
+    """Where this process may make control groups.
+
+    Raises:
+        NoQuota: nowhere.
+    """
+    try:
+        return find_groups(pathlib.Path("/proc/self/mounts").read_text(), pathlib.Path("/proc/self/cgroup").read_text())
+    except OSError as error:
+        raise NoQuota(f"this system does not tell of its control groups: {error.strerror}") from error
+
+
+def measure_scaling(processes: int, rounds: int, seconds: float, watch: Watcher, find: Callable[[], Groups] = groups_here) -> Scaling:
+    """Measure a gateway of one process and one of `processes`, limited by control groups where `find` finds some.
 
     Raises:
         ChildFailed: the upstreams or a gateway do not start.
@@ -105,14 +117,14 @@ def measure_scaling(processes: int, rounds: int, seconds: float, watch: Watcher)
     machine = this_machine()
     share: float | None = share_of(machine.cores, processes)
     notices: list[str] = []
-    with contextlib.ExitStack() as stack:
+    with arena.tidy_end(), contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smgctl-bench-")))
         watch.say("starting the upstreams")
         ups = stack.enter_context(arena.upstreams(folder))
         quotas = stack.enter_context(contextlib.ExitStack())  # left after the gateways, which are in them
         sides = [_start(count, folder, [url for url, _ in ups], watch, stack) for count in (1, processes)]
         try:
-            groups = groups_here()
+            groups = find()
             for side in sides:
                 quotas.enter_context(limited(side.pids, share or 0.0, groups))
         except NoQuota as reason:
@@ -158,18 +170,6 @@ def side_of(samples: Sequence[Sample]) -> Side:
         cpu_of_load=statistics.median(one.load_cpu_s / one.seconds for one in samples),
         errors=sum(one.errors for one in samples),
     )
-
-
-def groups_here() -> Groups:
-    """Where this process may make control groups.
-
-    Raises:
-        NoQuota: nowhere.
-    """
-    try:
-        return find_groups(pathlib.Path("/proc/self/mounts").read_text(), pathlib.Path("/proc/self/cgroup").read_text())
-    except OSError as error:
-        raise NoQuota(f"this system does not tell of its control groups: {error.strerror}") from error
 
 
 def _start(processes: int, folder: pathlib.Path, urls: Sequence[str], watch: Watcher, stack: contextlib.ExitStack) -> _Running:

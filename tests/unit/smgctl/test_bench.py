@@ -75,9 +75,9 @@ def test_the_table_is_shown(smgctl: Smgctl, plans: list[Plan]) -> None:
     """A line for each contestant on stdout; progress and what was left out on stderr."""
     result = smgctl("bench")
     assert result.output == (
-        "CASE    GATEWAY  CPU US/REQUEST  X NGINX  REQUESTS/S  P50 MS  P99 MS  MEMORY MB  ERRORS\n"
-        "chat64  nginx    20.0            1.00     9           1.00    2.00    50         0\n"
-        "chat64  smgctl   30.0            1.50     9           1.00    2.00    50         0\n"
+        "CASE    GATEWAY  CPU US  X NGINX  REQ/S  P50 MS  P99 MS  MB  ERRORS\n"
+        "chat64  nginx    20.0    1.00     9      1.00    2.00    50  0\n"
+        "chat64  smgctl   30.0    1.50     9      1.00    2.00    50  0\n"
     )
     assert result.errors == ("chat64 smgctl: 30 us\nhint: smg is not installed and was left out; run once with --install-peers\n")
 
@@ -166,9 +166,9 @@ def test_scaling_shows_the_factor_and_its_ground(smgctl: Smgctl, monkeypatch: py
     assert asked == [(2, 2, 1.0)]
     assert (result.exit_code, result.errors) == (0, "")
     assert result.output == (
-        "PROCESSES  REQUESTS/S  CORES OF EACH  REQUESTS/CPU S OF THE BUSIEST  CORES OF LOAD  ERRORS\n"
-        "1          5000        0.25           20000                          0.15           0\n"
-        "2          9500        0.25 0.24      38000                          0.30           0\n"
+        "PROCESSES  REQ/S  CORES OF EACH  REQ/CPU S OF THE BUSIEST  CORES OF LOAD  ERRORS\n"
+        "1          5000   0.25           20000                     0.15           0\n"
+        "2          9500   0.25 0.24      38000                     0.30           0\n"
         "\n"
         "factor:                1.90\n"
         "factor by cpu:         1.90\n"

@@ -13,6 +13,8 @@ from harness.bench import arena, measure_scaling
 from harness.bench.cases import CASES
 from harness.bench.contestants import NGINX, OURS, find
 from harness.bench.generator import Generator
+from harness.bench.quota import Groups
+from harness.bench.scaling import groups_here
 from tests.support.cli import Smgctl
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="leaves unproven: smgctl bench reads /proc")
@@ -55,17 +57,22 @@ def test_a_comparison_measures_everybody(tmp_path: pathlib.Path) -> None:
     assert bool(found["notices"]) != with_nginx
 
 
-def test_scaling_tells_both_sides() -> None:
+@pytest.mark.parametrize("groups", [True, False], ids=["limited", "not limited"])
+def test_scaling_tells_both_sides(tmp_path: pathlib.Path, groups: bool) -> None:
     """A gateway with one process and one with two are loaded in turns; each serving process has its CPU counted."""
     watch = Silent()
-    found = measure_scaling(2, 1, 0.5, watch)
+    found = measure_scaling(2, 1, 0.5, watch, groups_here if groups else lambda: Groups(tmp_path, 1))
     assert len(watch.steps) == watch.promised == 2
     assert (found.one.processes, len(found.one.cpu), found.several.processes, len(found.several.cpu)) == (1, 1, 2, 2)
     assert found.one.errors == found.several.errors == 0
     assert found.factor > 0 and found.factor_by_cpu > 0
     assert (found.share is None) == bool(found.notices)
+    if not groups:
+        assert found.share is None, "a folder has no quota"
     if found.share is None:
         assert found.factor == found.factor_by_cpu and not found.gateway_was_limit
+    else:
+        assert max(*found.one.cpu, *found.several.cpu) < 1.5 * found.share, "no process used more than it may"
 
 
 @pytest.mark.parametrize("wrk", [shutil.which("wrk"), None], ids=["wrk", "own"])

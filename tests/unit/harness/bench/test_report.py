@@ -78,7 +78,7 @@ def test_the_table_has_columns_for_those_who_took_part() -> None:
     columns, rows = table(
         comparison(measured("nginx", 20.0), measured("smgctl", 30.0), measured("smgctl", None, case="chat1", p99_ms=None))
     )
-    assert columns == ["case", "gateway", "cpu us/request", "x nginx", "requests/s", "p50 ms", "p99 ms", "memory MB", "errors"]
+    assert columns == ["case", "gateway", "cpu us", "x nginx", "req/s", "p50 ms", "p99 ms", "MB", "errors"]
     assert rows == [
         ["chat64", "nginx", "20.0", "1.00", "100", "1.00", "2.00", "50", "0"],
         ["chat64", "smgctl", "30.0", "1.50", "100", "1.00", "2.00", "50", "0"],
