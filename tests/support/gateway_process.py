@@ -21,7 +21,7 @@ from harness.fleet.child import Child
 from tests.support.served import free_ports
 
 PATIENCE_S = 30.0
-_READY = re.compile(r"ready on (https?://[^\s,]+)")
+_READY = re.compile(r"ready on (https?://[^\s,\"]+)")
 _LISTENING = re.compile(r"listening (https?://\S+)")
 Config = Mapping[str, Any]
 T = TypeVar("T")
@@ -133,7 +133,7 @@ async def gateway_process(
     server = {"port": port, "metrics_port": metrics_port, "processes": processes, **config.get("server", {})}
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump({**config, "server": server}), "utf-8")
-    command = [sys.executable, "-m", "smgctl", "serve", "--config", str(file), *flags]
+    command = [sys.executable, "-P", "-m", "smgctl", "serve", "--config", str(file), *flags]
     with Child(name, command, folder / f"{name}.log", env=env) as child:
         url = (await _said(child, _READY, 1))[0].replace("0.0.0.0", "127.0.0.1")
         gateway = GatewayProcess(url, f"http://127.0.0.1:{metrics_port}/metrics", file, child, server)
@@ -185,7 +185,7 @@ async def engine_processes(folder: pathlib.Path, count: int, *flags: str) -> Asy
     engines: list[EngineProcess] = []
     try:
         for number, port in enumerate(free_ports(count)):
-            command = [sys.executable, "-m", "smgctl", "sim", "engine", "--port", str(port), *flags]
+            command = [sys.executable, "-P", "-m", "smgctl", "sim", "engine", "--port", str(port), *flags]
             log = folder / f"engine-{number}.log"
             engines.append(EngineProcess(Child(f"engine {number}", command, log), f"http://127.0.0.1:{port}", command, log))
         for engine in engines:
