@@ -280,7 +280,8 @@ class Connection(HttpToolsProtocol):
         self._head_done = True
         parser = self.parser
         request.method = parser.get_method()
-        request.http10 = parser.get_http_version() != "1.1"
+        version = parser.get_http_version()
+        request.http10 = version == "1.0"
         if parser.should_upgrade():
             self._upgrading, self._request = request, None
             return
@@ -302,6 +303,8 @@ class Connection(HttpToolsProtocol):
             self._refuse(ClientError(Code.HEADERS_TOO_LARGE, "the request's head is too large"))
         elif hosts != 1 and not (request.http10 and hosts == 0):
             self._refuse(ClientError(Code.INVALID_REQUEST, "an http/1.1 request needs one host header"))
+        elif version != "1.1" and not request.http10:
+            self._refuse(ClientError(Code.INVALID_REQUEST, "the gateway speaks http/1.1 and http/1.0"))
         elif b"#" in request.url:
             self._refuse(ClientError(Code.INVALID_REQUEST, "a request target has no fragment"))
         elif expects and not request.http10 and self._serving is None and not self._waiting:

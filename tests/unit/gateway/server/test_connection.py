@@ -217,6 +217,8 @@ BAD = {
     "a bare lf": b"POST /generate HTTP/1.1\nHost: a\nContent-Length: 2\n\n{}",
     "a nul": post(more=b"X: a\x00b\r\n"),
     "a nul in the name": post(more=b"X\x00: a\r\n"),
+    "http/2.0": post(version=b"2.0"),
+    "no version": post().replace(b" HTTP/1.1", b""),
     "no host": post(host=b""),
     "two hosts": post(more=b"Host: b\r\n"),
     "a fragment": post(path=CHAT + b"?a#b"),
