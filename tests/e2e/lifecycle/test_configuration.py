@@ -6,7 +6,6 @@ import asyncio
 import copy
 import pathlib
 import signal
-import sys
 from typing import Any
 
 import pytest
@@ -15,17 +14,9 @@ from gateway.sdk import AsyncClient, SmgApiError
 from harness.sim import running
 from tests.support.gateway_process import gateway_process, until, until_holds
 from tests.support.outcomes import ask, body, client, keep_asking
+from tests.support.subcommand import smgctl
 
 BASE: dict[str, Any] = {"routing": {"policy": "round_robin"}, "health": {"interval_s": 1.0}}
-
-
-async def smgctl(url: str, *arguments: str) -> tuple[int, str]:
-    """Run a command against a gateway; returns exit code and everything it printed."""
-    command = [sys.executable, "-m", "smgctl", *arguments, "--url", url]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
-    printed, _ = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode is not None
-    return process.returncode, printed.decode()
 
 
 @pytest.mark.parametrize("processes", [1, 2])
