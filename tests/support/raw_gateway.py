@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -184,7 +185,7 @@ class Raw:
 
 
 @contextlib.asynccontextmanager
-async def raw_gateway(**sections: Any) -> AsyncIterator[RawGateway]:
+async def raw_gateway(tls: ssl.SSLContext | None = None, **sections: Any) -> AsyncIterator[RawGateway]:
     """Start a worker and a data plane before it; both are closed in the end, and nothing may be left under way."""
     loop = asyncio.get_running_loop()
     worker = Recorder()
@@ -194,7 +195,7 @@ async def raw_gateway(**sections: Any) -> AsyncIterator[RawGateway]:
     rt = Runtime(config, table, loop, tuple(endpoint.path for endpoint in ENDPOINTS))
     driver = Driver(rt)
     rt.on_tick.append(driver.tick)
-    listener = Listener(data_plane(rt), driver, config.server, rt.cells, loop)
+    listener = Listener(data_plane(rt), driver, config.server, rt.cells, loop, tls)
     rt.on_tick.append(listener.sweep)
     sock = bind("127.0.0.1", 0)
     await listener.start(sock)
