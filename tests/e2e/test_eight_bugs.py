@@ -173,7 +173,7 @@ async def test_4_memory_does_not_grow_under_streams(tmp_path: pathlib.Path) -> N
                 reader, writer = await _connect(gateway, small=True)
                 await _send(writer, body("never read", stream=True, max_tokens=100_000, ignore_eos=True))
                 slow.append((reader, writer))
-            await until_holds(lambda: engine.state().slow_clients == 8, 30, engine.state)
+            await until_holds(lambda: engine.state().slow_clients == 8, 30, lambda: engine)
             held = memory().rss
             generated = engine.state().generated_tokens
             assert held - settled < 8 * MIB, "a reader that stops holds less than 1 MiB"
@@ -182,7 +182,7 @@ async def test_4_memory_does_not_grow_under_streams(tmp_path: pathlib.Path) -> N
             assert memory().rss - held < 2 * MIB
             for _, writer in slow:
                 await _cut(writer)
-            await until_holds(lambda: idle(engine), 20, engine.state)
+            await until_holds(lambda: idle(engine), 20, lambda: engine)
             after = await round_of(200)
             assert await round_of(400) - after < 4 * MIB
 
@@ -194,7 +194,7 @@ async def test_5_an_engine_hears_that_its_client_left(tmp_path: pathlib.Path) ->
         async with gateway_process(tmp_path, config) as gateway:
             long = [body(f"ask {at}", stream=at % 2 == 0, max_tokens=5000, ignore_eos=True) for at in range(10)]
             running_now = [asyncio.ensure_future(ask(http, gateway.url, one)) for one in long[:6]]
-            await until_holds(lambda: engine.state().running == 6, what=engine.state)
+            await until_holds(lambda: engine.state().running == 6, what=lambda: engine)
             queued = [asyncio.ensure_future(ask(http, gateway.url, one)) for one in long[6:]]
             await until(gateway.metrics, lambda page: page["smg_scheduler_waiting"] == 4)
             for asking in (queued, running_now):
@@ -202,7 +202,7 @@ async def test_5_an_engine_hears_that_its_client_left(tmp_path: pathlib.Path) ->
                     one.cancel()
                 await asyncio.gather(*asking, return_exceptions=True)
                 await until(gateway.metrics, lambda page: page["smg_scheduler_waiting"] == 0)
-            await until_holds(lambda: idle(engine) and engine.state().aborted == 6, 5, engine.state)
+            await until_holds(lambda: idle(engine) and engine.state().aborted == 6, 5, lambda: engine)
             page = await until(gateway.metrics, lambda page: page["smg_scheduler_inflight"] == 0)
             assert page["smg_scheduler_waiting"] == 0 and total(page, "smg_worker_requests_active") == 0
             assert total(page, "smg_http_responses_total", status_code="499", error_code="client_gone") == 10

@@ -40,10 +40,12 @@ class Messages:
         return f"chatcmpl-{job.client_id or job.id[:16]}" if self.vllm else f"msg_{job.id}"
 
     def usage(self, job: Job) -> dict[str, Any]:
-        """Return the usage of a finished answer."""
+        """Return the usage of a finished answer; vLLM leaves cached tokens out of `input_tokens`, as Anthropic does."""
         usage = {"input_tokens": job.prompt_tokens, "output_tokens": job.completion_tokens}
         if self.vllm:
-            usage |= {"cache_creation_input_tokens": 0, "cache_read_input_tokens": job.cached_tokens}
+            cached = job.cached_tokens
+            usage["input_tokens"] -= cached
+            usage |= {"cache_creation_input_tokens": 0, "cache_read_input_tokens": cached}
         return usage
 
     def whole(self, job: Job) -> dict[str, Any]:
