@@ -106,6 +106,10 @@ async def until_holds(holds: Callable[[], object], timeout_s: float = PATIENCE_S
         raise AssertionError(f"did not hold within {timeout_s:g} s: {what()}") from None
 
 
+SETTLED_S = 1.0
+"""Time that the workers behind the first ready one are waited for: news of the fleet goes out in batches."""
+
+
 @contextlib.asynccontextmanager
 async def gateway_process(
     folder: pathlib.Path,
@@ -124,7 +128,7 @@ async def gateway_process(
         config: without ports; workers are `[{"url": ...}]`.
         flags: of the command line.
         processes: how many serve.
-        ready: wait until a worker is ready, not only until it listens.
+        ready: wait until the workers are ready (all of them, or one and a while), not only until it listens.
         tls: how its readiness is asked where it speaks HTTPS.
         env: environment variables it gets besides those of the tests.
         name: of its files.
@@ -140,10 +144,16 @@ async def gateway_process(
         if ready:
             async with httpx.AsyncClient(trust_env=False, timeout=5, verify=tls if tls is not None else True) as client:
 
-                async def readiness() -> int:
-                    return (await client.get(f"{url}/readiness")).status_code
+                async def readiness() -> httpx.Response:
+                    return await client.get(f"{url}/readiness")
 
-                await until(readiness, lambda status: status == 200)
+                async def every_worker() -> bool:
+                    said = (await readiness()).json()
+                    return bool(said.get("healthy_workers") == said.get("total_workers"))
+
+                await until(readiness, lambda answer: answer.status_code == 200)
+                with contextlib.suppress(AssertionError):  # a worker that is meant to be dead never is
+                    await until(every_worker, bool, SETTLED_S)
         yield gateway
 
 

@@ -30,7 +30,7 @@ class Started:
 @contextlib.contextmanager
 def gateway(folder: pathlib.Path, *flags: str, port: int = 0, metrics_port: int = 0) -> Iterator[Started]:
     """Run `smgctl serve` on 127.0.0.1, on a free port unless one is given."""
-    command = ["-m", "smgctl", "serve", "--port", str(port), "--metrics-port", str(metrics_port), *flags]
+    command = ["-P", "-m", "smgctl", "serve", "--port", str(port), "--metrics-port", str(metrics_port), *flags]
     with _started("gateway", command, folder, re.compile(r"ready on (https?://[^\s,]+)"), 1) as started:
         yield started
 
@@ -38,7 +38,7 @@ def gateway(folder: pathlib.Path, *flags: str, port: int = 0, metrics_port: int 
 @contextlib.contextmanager
 def engines(folder: pathlib.Path, count: int = 1, *flags: str) -> Iterator[Started]:
     """Run `smgctl sim engine` on free ports of 127.0.0.1."""
-    command = ["-m", "smgctl", "sim", "engine", "--port", "0", "--count", str(count), "--step-ms", "1", *flags]
+    command = ["-P", "-m", "smgctl", "sim", "engine", "--port", "0", "--count", str(count), "--step-ms", "1", *flags]
     with _started("engines", command, folder, re.compile(r"listening (http://\S+)"), count) as started:
         yield started
 

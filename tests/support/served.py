@@ -36,6 +36,6 @@ async def served(folder: pathlib.Path, config: dict[str, object], *, processes: 
         file = folder / "smg.yaml"
         file.write_text(yaml.safe_dump({**config, "server": server, "workers": [{"url": sim.url}]}))
         url = f"http://127.0.0.1:{port}"
-        with Child("gateway", [sys.executable, "-m", "smgctl", "serve", "--config", str(file)], folder / "gateway.log") as child:
+        with Child("gateway", [sys.executable, "-P", "-m", "smgctl", "serve", "--config", str(file)], folder / "gateway.log") as child:
             await child.async_wait_healthy(f"{url}/readiness", READY_S)
             yield Served(url, f"http://127.0.0.1:{metrics_port}/metrics", sim, child)

@@ -106,7 +106,7 @@ def test_a_mistake_ends_the_process_with_2(tmp_path: pathlib.Path) -> None:
     """`smgctl serve` does not begin to listen."""
     path = tmp_path / "smg.yaml"
     path.write_text("server: {prot: 1}\n")
-    command = [sys.executable, "-m", "smgctl", "serve", "--config", str(path)]
+    command = [sys.executable, "-P", "-m", "smgctl", "serve", "--config", str(path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == f"{path}:1: server.prot: unknown key; did you mean `port`?\nerror: 1 mistake in the configuration\n"
@@ -115,7 +115,7 @@ def test_a_mistake_ends_the_process_with_2(tmp_path: pathlib.Path) -> None:
 def test_output_that_nobody_reads_is_no_error(tmp_path: pathlib.Path) -> None:
     """`smgctl config schema | head -1` ends quietly."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "smgctl", "config", "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-m", "smgctl", "config", "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     process.stdout.readline()
