@@ -37,6 +37,8 @@ def account(x: Exchange, rt: Runtime) -> None:
         x.ticket = None
         if usage is not None:
             ticket.settle(usage.prompt_tokens + usage.completion_tokens)
+        elif x.attempt_count and x.status == 499:
+            ticket.settle(len(x.prompt) // _BYTES_A_TOKEN)  # the worker had begun: who leaves in time does not work for free
         elif x.status != 200:
             ticket.settle(0)  # nothing was generated for it; an answer without a usage keeps its estimate
         ticket.release()

@@ -24,8 +24,6 @@ def admit(x: Exchange, rt: Runtime) -> Ticket | Waiting | GatewayError:
     x.identity = identity
     if not identity.data:
         return ClientError(Code.FORBIDDEN, "this api key may not be used for inference")
-    if rt.draining:
-        return GatewayError(Code.DRAINING, "the gateway is shutting down, retry elsewhere", retry_after_s=1.0)
     facts = x.facts
     return rt.admission.enter(
         identity,

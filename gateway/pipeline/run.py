@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 LINGER_S = 1.0
 """Time that a worker may leave its connection open behind a stream's end mark before we hang up."""
+_SAYS_WHEN = (429, 503)
+"""Answers that tell the client when to come back."""
+_SOON = b"retry-after: 1\r\n"
 _NEUTRAL_STATUSES = (408, 429)
 """Answers of a worker that is alive but has no room: retried, but no reason to stop asking it."""
 
@@ -47,6 +50,11 @@ class Driver:
         self.active: set[Exchange] = set()
         """Exchanges that are not over."""
         self._rng = random.Random()
+        now_s = self.time()
+        self._budget = RetryBudget(rt.config.retry, now_s)
+        self._hedges = HedgeAllowance(rt.config.hedge.max_ratio, now_s)
+        self._retry = rt.config.retry
+        self._hedge = rt.config.hedge
         self.configure(rt.config)
 
     def __repr__(self) -> str:
@@ -56,13 +64,15 @@ class Driver:
         """Use new settings; exchanges under way see them with their next step."""
         self.retry_statuses = frozenset(config.retry.statuses)
         self.max_buffered_bytes = config.upstream.max_buffered_answer_bytes
-        self._retry = config.retry
-        self._hedge = config.hedge
         self._timeouts = config.timeouts
         self._write_timeout_s = config.server.write_timeout_s
         now_s = self.time()
-        self._budget = RetryBudget(config.retry, now_s)
-        self._hedges = HedgeAllowance(config.hedge.max_ratio, now_s)
+        if config.retry != self._retry:  # else frequent reloads would multiply what is allowed
+            self._budget = RetryBudget(config.retry, now_s)
+        if config.hedge != self._hedge:
+            self._hedges = HedgeAllowance(config.hedge.max_ratio, now_s)
+        self._retry = config.retry
+        self._hedge = config.hedge
 
     # -- from the client's connection ---------------------------------------------------------------------------------
 
@@ -254,8 +264,8 @@ class Driver:
         x.worker = held.worker
         x.status = held.status
         head = held.head
-        if held.status in (429, 503) and b"\r\nretry-after: " not in b"\r\n" + head:
-            head += b"retry-after: 1\r\n"
+        if held.status in _SAYS_WHEN and b"\r\nretry-after: " not in b"\r\n" + head:
+            head += _SOON
         self._respond(x, held.status, head + _code_line(error), held.body)
 
     # -- answers ------------------------------------------------------------------------------------------------------
@@ -339,12 +349,15 @@ class Driver:
         if self._hedge.enabled:
             assert x.pool is not None
             x.pool.observe_first_byte(attempt.last_s - attempt.sent_s)
-            if x.hedge_timer is not None:
-                x.hedge_timer.cancel()
-                x.hedge_timer = None
-            if attempt.hedge:
-                attempt.worker.cells.hedges_won += 1
-            for other in [one for one in x.attempts if one is not attempt]:
+        # A hedge may outlive the settings that sent it.
+        if attempt.hedge:
+            attempt.worker.cells.hedges_won += 1
+        if x.hedge_timer is not None:
+            x.hedge_timer.cancel()
+            x.hedge_timer = None
+        under_way = x.attempts
+        if under_way and (len(under_way) > 1 or under_way[0] is not attempt):
+            for other in [one for one in under_way if one is not attempt]:
                 self._cancel(other)
 
     def _break_off(self, x: Exchange, attempt: Attempt, error: UpstreamError) -> None:
@@ -370,8 +383,11 @@ class Driver:
         """Answer with an error of the gateway, in the client's dialect."""
         x.error = error
         head = b"content-type: application/json\r\n" + _code_line(error)
-        if error.retry_after_s is not None:
-            head += b"retry-after: %d\r\n" % max(1, -int(-error.retry_after_s // 1))
+        retry_after_s = error.retry_after_s
+        if retry_after_s is not None:
+            head += b"retry-after: %d\r\n" % max(1, -int(-retry_after_s // 1))
+        elif error.status in _SAYS_WHEN:
+            head += _SOON
         self._respond(x, error.status, head, error_body(x.endpoint.dialect, error, x.request_id))
 
     def _respond(self, x: Exchange, status: int, head: bytes, body: bytes) -> None:
@@ -477,7 +493,7 @@ class Driver:
         x.hedge_timer = None
         if x.over or x.started or len(x.attempts) != 1 or x.attempts[0].mode not in (NONE, STREAM):
             return
-        if not self._hedges.take():
+        if not self._hedge.enabled or not self._hedges.take():
             return
         worker = next_worker(x)
         if worker is None:
@@ -508,7 +524,7 @@ class Driver:
         for attempt in tuple(x.attempts):
             waited_s = now_s - attempt.sent_s
             if attempt.mode == NONE:
-                late = waited_s > limits.first_byte_s
+                late = waited_s > limits.first_byte_s or (x.facts.stream and waited_s > limits.first_token_s)
                 text = "the worker did not begin to answer in time"
             else:
                 scanner = attempt.scanner

@@ -31,7 +31,7 @@ def mixed(http: httpx.AsyncClient, gateway: GatewayProcess, *, max_tokens: int) 
 
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_sigterm_drains(tmp_path: pathlib.Path, processes: int) -> None:
-    """Readiness turns 503 while the port still answers, then nobody connects; what is in flight ends whole; the exit code is 0."""
+    """Readiness turns 503 while the port still serves, then nobody connects; what is in flight ends whole; the exit code is 0."""
     async with running(decode_base_ms=40.0, decode_per_req_ms=0) as engine:
         config = {"workers": [{"url": engine.url}], "server": {"drain_settle_s": 0.7, "drain_timeout_s": 30}}
         async with gateway_process(tmp_path, config, processes=processes) as gateway, client() as http, client() as idle:
@@ -49,7 +49,7 @@ async def test_sigterm_drains(tmp_path: pathlib.Path, processes: int) -> None:
                     if seen[-1] == 503 and seen.count(503) == 1:
                         late = await ask(client_of_its_own := client(), gateway.url, body())
                         await client_of_its_own.aclose()
-                        assert (late.status, late.error) == (503, "draining") and "retry-after" in late.headers
+                        assert late.ok, "load balancers send requests until they have noticed"
                     await asyncio.sleep(0.02)
             assert seen.count(503) >= 3 and seen == sorted(seen, key=[200, 503, 0].index), seen
             assert not any(one.done() for one in work), "the port closed while they were in flight"

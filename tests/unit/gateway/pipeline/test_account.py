@@ -109,12 +109,18 @@ def test_a_stream_cut_short_settles_as_far_as_it_got(settled: Settled, end: str)
         rig.check_idle()
 
 
-def test_a_client_that_left_before_the_answer_costs_nothing(settled: Settled) -> None:
-    """Before the first byte of an answer nothing is known to have been generated."""
-    with Rig(1, LIMIT) as rig:
-        x, _ = rig.ask(stream=True)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_left_before_the_answer_is_charged_its_prompt(settled: Settled, stream: bool) -> None:
+    """The worker had the prompt, so that leaving in time evades no token limit; where no worker was asked it costs nothing."""
+    limit = {**LIMIT, "admission": {**LIMIT["admission"], "max_concurrent_requests": 1}}
+    with Rig(1, limit) as rig:
+        x, _ = rig.ask({"messages": [{"role": "user", "content": "x" * 400}]}, stream=stream, max_tokens=1000)
+        waiting, _ = rig.ask(max_tokens=1000)
+        rig.driver.client_gone(waiting)
+        assert settled.tokens == []
         rig.driver.client_gone(x)
-        assert settled.tokens == [0] and settled.releases == 1
+        assert settled.tokens == [len(x.prompt) // 4] and settled.releases == 1
+        assert rig.rt.admission.limits.used("anonymous")[1] == len(x.prompt) // 4
         rig.check_idle()
 
 

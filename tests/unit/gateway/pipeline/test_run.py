@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.config.model import GatewayConfig
+from gateway.config.model import GatewayConfig, HedgeConfig
 from gateway.errors import Code, Retry, Source, UpstreamError
 from gateway.pipeline.run import LINGER_S
 from gateway.protocol.usage import Usage
@@ -493,6 +493,15 @@ def test_workers_that_left_meanwhile_are_not_tried() -> None:
         assert rig.clients[-1].status in (200, 503) and rig.clients[-1].over
 
 
+def test_full_pools_say_when_to_come_back() -> None:
+    """Where no worker has a connection left, the 503 has a `Retry-After`."""
+    with Rig(1, NO_RETRY) as rig:
+        rig.pools["w0"].raises = UpstreamError(Code.OVERLOADED, "full", retry=Retry.SAFE)
+        _, client = rig.ask()
+        assert client.status == 503 and client.headers["x-smg-error-code"] == "overloaded" and client.headers["retry-after"] == "1"
+        rig.check_idle()
+
+
 def test_a_full_pool_is_no_failure_of_the_worker() -> None:
     """Where the gateway itself has no connection left, another worker is tried and the breaker hears nothing."""
     with Rig(2, {"breaker": {"min_requests": 1}}) as rig:
@@ -613,15 +622,13 @@ def test_unknown_models_and_workers_that_are_not_ready() -> None:
         rig.check_idle()
 
 
-def test_a_draining_gateway_refuses() -> None:
-    """While it drains, the gateway answers 503 to new requests and finishes those it has."""
+def test_a_draining_gateway_serves_what_still_comes() -> None:
+    """Readiness alone turns requests away: until the load balancers have noticed, and on connections that are busy, they are served."""
     with Rig() as rig:
-        _, before = rig.ask()
         rig.rt.draining = True
         _, client = rig.ask()
-        assert client.status == 503 and client.headers["x-smg-error-code"] == "draining" and client.headers["retry-after"] == "1"
         rig.call.answer(200, ANSWER)
-        assert before.status == 200
+        assert client.status == 200
         rig.check_idle()
 
 
@@ -745,6 +752,23 @@ def test_first_byte_limit_ends_in_504() -> None:
         rig.check_idle()
 
 
+def test_the_first_token_limit_needs_no_head() -> None:
+    """A stream whose worker sends not even a head has no token either; a whole answer has its own limit."""
+    with Rig(2, {"timeouts": {"first_byte_s": 60, "first_token_s": 5}}) as rig:
+        rig.ask(stream=True)
+        rig.ask()
+        stream_call, whole_call = rig.calls
+        rig.tick(5.1)
+        assert stream_call.cancelled and whole_call.live
+        assert rig.workers[0].cells.errors == {"upstream_timeout": 1}
+        rig.advance(1)
+        assert rig.calls[-1].headers["host"] == "w1:8000"
+        rig.calls[-1].stream(STREAM)
+        whole_call.answer(200, ANSWER)
+        assert [client.status for client in rig.clients] == [200, 200]
+        rig.check_idle()
+
+
 def test_first_token_limit() -> None:
     """A stream that brings events and no token is retried while nothing went out, and ended in-band after that."""
     role = b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
@@ -851,6 +875,29 @@ def test_a_slow_worker_is_hedged() -> None:
             assert x.cells is not None and x.cells.hedges == winner + 1
             rig.check_idle()
         assert rig.workers[0].cells.failures == rig.workers[1].cells.failures == 0
+
+
+def test_hedging_may_be_switched_off_while_two_are_asked() -> None:
+    """A client gets one stream, never two mixed, also when a new configuration ends hedging in between; no further hedge is sent."""
+    with Rig(3, HEDGE) as rig:
+        _warm(rig)
+        _, client = rig.ask(stream=True)
+        rig.advance(1.01)
+        first, second = rig.calls
+        _, late = rig.ask(stream=True)
+        rig.driver.configure(rig.config.model_copy(update={"hedge": HedgeConfig()}))
+        first.head_of(200, EVENTS)
+        first.data(chunk("a"))
+        assert second.cancelled
+        second.head_of(200, EVENTS)
+        second.data(chunk("b"))
+        first.data(FINISH + DONE)
+        first.end()
+        assert client.body == chunk("a") + FINISH + DONE
+        rig.advance(1.01)
+        rig.call.stream(STREAM)
+        assert late.status == 200
+        rig.check_idle()
 
 
 def test_a_hedge_carries_on_alone() -> None:
@@ -1011,3 +1058,17 @@ def test_new_settings_count_from_the_next_step_on() -> None:
         rig.call.answer(500, b"x")
         assert client.status == 500
         assert asyncio.iscoroutinefunction(rig.rt.drain)
+
+
+def test_a_reload_forgets_no_retries() -> None:
+    """Settings that did not change keep their budget, so that frequent reloads do not multiply retries."""
+    with Rig(1, {"retry": {"max_attempts": 2, "budget_ratio": 0, "budget_min_per_s": 0.1, "budget_window_s": 10}}) as rig:
+        for _ in range(3):
+            rig.ask()
+            rig.call.refuse()
+            rig.advance(1)
+            for call in rig.calls:
+                call.refuse()
+            rig.driver.configure(rig.config)
+        assert len(rig.sent) == 4, "one retry in all"
+        rig.check_idle()
