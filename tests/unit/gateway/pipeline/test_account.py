@@ -8,7 +8,10 @@ import pytest
 
 from gateway.admission.admission import Ticket
 from gateway.protocol.usage import Usage
+from tests.support.compiled import interpreted_only
 from tests.support.exchange import ANSWER, DONE, EVENTS, FINISH, USAGE, Rig, chunk
+
+pytestmark = interpreted_only
 
 STREAM = chunk("a") + chunk("b") + chunk("c") + FINISH
 LIMIT = {"admission": {"tenant_limit": {"tokens_per_minute": 100_000}}, "retry": {"max_attempts": 1}}

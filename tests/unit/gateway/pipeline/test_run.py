@@ -17,6 +17,7 @@ from gateway.pipeline.run import LINGER_S
 from gateway.protocol.usage import Usage
 from gateway.transports.mock import MockCall
 from gateway.workers.breaker import BreakerState
+from tests.support.compiled import interpreted_only
 from tests.support.exchange import ANSWER, CHAT, DONE, EVENTS, FINISH, USAGE, FakeClient, Rig, chat_events, chunk, cut, state
 
 SECRET = "sk-test"
@@ -1006,6 +1007,7 @@ def test_every_exchange_ends_when_the_process_stops() -> None:
         rig.check_idle()
 
 
+@interpreted_only
 def test_an_exchange_leaves_no_circle_behind() -> None:
     """An exchange that is over, failed attempts and all, is freed at once, without the garbage collector."""
     with Rig(3, {"retry": {"max_attempts": 3}}) as rig:
