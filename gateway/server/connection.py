@@ -50,7 +50,6 @@ _NOTED = {
     b"host": _HOST,
     b"content-length": _LENGTH,
     b"connection": _CONNECTION,
-    b"proxy-connection": _CONNECTION,
     b"transfer-encoding": _COMPLEX,
     b"upgrade": _COMPLEX,
     b"expect": _COMPLEX,

@@ -47,6 +47,8 @@ ATTACKS = [
     Attack("CL.CL equal", post(sized(), sized())),
     Attack("CL list", post(b"Content-Length: 27, 27")),
     Attack("CL.TE", post(b"Content-Length: 6", CHUNKED, body=b"0\r\n\r\nG")),
+    Attack("CL.TE of one mind", post(b"Content-Length: 5", CHUNKED, body=LAST)),
+    Attack("TE.CL of one mind", post(CHUNKED, b"Content-Length: 5", body=LAST)),
     Attack("TE.CL", post(CHUNKED, b"Content-Length: 4", body=b"5c\r\n" + SMUGGLED)),
     Attack("CL in another case", post(sized(), b"CONTENT-LENGTH: 0")),
     # lengths that are none
@@ -128,7 +130,7 @@ async def test_attacks_end_with_one_refusal(attack: Attack) -> None:
     """One 4xx, then the end, however the bytes come; what was smuggled behind is neither answered nor sent to a worker."""
     async with raw_gateway(server=QUICK) as gateway:
         half = len(attack.wire) // 2
-        for pieces in ((attack.wire + SMUGGLED,), (attack.wire[:half], attack.wire[half:], SMUGGLED)):
+        for pieces in ((attack.wire + SMUGGLED,), (attack.wire, SMUGGLED), (attack.wire[:half], attack.wire[half:], SMUGGLED)):
             found, closed = await gateway.send(*pieces, pause_s=0.01)
             assert [answer.status for answer in found] == [attack.status] and closed, (found, closed)
             (answer,) = found

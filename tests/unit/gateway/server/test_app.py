@@ -101,6 +101,25 @@ async def test_unknown_paths_and_methods(rig: Rig) -> None:
         assert answer.status_code == 405 and answer.json()["error"]["code"] == "method_not_allowed" and "GET" in answer.headers["allow"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", "/v1/messages/batches", {}, 404),
+        ("TRACE", "/v1/messages", {}, 405),
+        ("GET", "/v1/models/other", {"anthropic-version": "2023-06-01"}, 404),
+        ("GET", "/nothing", {"anthropic-version": "2023-06-01"}, 404),
+    ],
+)
+async def test_errors_speak_the_clients_dialect(rig: Rig, method: str, path: str, headers: dict[str, str], status: int) -> None:
+    """Anthropic's shape where its paths or its version header are used, with the client's own request id."""
+    async with client_of(rig) as client:
+        answer = await client.request(method, path, headers={**headers, "x-request-id": "mine"})
+        assert answer.status_code == status and answer.json()["type"] == "error" and answer.json()["request_id"] == "mine"
+        assert answer.headers["x-request-id"] == "mine"
+        answer = await client.get("/nothing", headers={"x-request-id": "not mine"})
+        assert answer.headers["x-request-id"].startswith("req-") and answer.json()["error"]["code"] == "not_found"
+
+
 async def test_a_failing_route_tells_nothing(rig: Rig) -> None:
     """A defect is 500 and keeps its words for the log."""
     async with client_of(rig) as client:

@@ -137,6 +137,9 @@ def damaged(draw: st.DrawFn) -> bytes:
 @given(st.one_of(requests(), damaged()))
 @example(post(more=b"Proxy-Connection: close\r\n"))
 @example(post(path=b"/a#b"))
+@example(post(b"0\r\n\r\n", more=b"Transfer-Encoding: chunked\r\n"))
+@example(post(more=b"Expect: 100-continue\r\n"))
+@example(post(more=b"Upgrade: h2c\r\n"))
 def test_whatever_the_fast_path_takes_llhttp_takes(wire: bytes) -> None:
     """A request that is read without the parser is one that the parser reads too, to the same method, target, lines and body."""
     found = _simple_request(wire, 1 << 16, 1 << 20)
@@ -150,6 +153,9 @@ def test_whatever_the_fast_path_takes_llhttp_takes(wire: bytes) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.one_of(requests(), damaged()), min_size=1, max_size=3), st.lists(st.integers(0, 400), max_size=6))
+@example([post(more=b"X-A: a b \t\r\nAuthorization:\tBearer x \r\n")], [70])
+@example([post(more=b"Proxy-Connection: close\r\n"), post()], [])
+@example([post(path=b"http://h" + CHAT), post(more=b"Upgrade: x\r\n"), post()], [])
 def test_bytes_cut_anywhere_give_the_same_requests(wires: list[bytes], cuts: list[int]) -> None:
     """Whole, byte by byte or cut anywhere: the same requests reach the pipeline and ASGI, with the same answers."""
     wire = b"".join(wires)
@@ -202,6 +208,7 @@ def test_other_paths_and_methods_are_asgis() -> None:
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 BAD = {
+    "length and chunked, of one mind": post(b"0\r\n\r\n", more=b"Transfer-Encoding: chunked\r\n"),
     "length and chunked": b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunked and length": b"POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
     "two lengths": post(more=b"Content-Length: 3\r\n"),
@@ -402,6 +409,114 @@ def test_pipelined_requests_are_served_in_order() -> None:
     assert not line.transport.paused and not line.ended
     line.send(post(b"4"))
     assert line.begun[-1][3] == b"4"
+
+
+async def test_nothing_overtakes_a_pipelined_request() -> None:
+    """Also where an application that reads its body lets the connection be read on: answers come in the order of the requests."""
+
+    async def echo(request: Any) -> PlainTextResponse:
+        return PlainTextResponse((await request.body()).decode())
+
+    line = ClientLine(app=Starlette(routes=[Route("/echo", echo, methods=["POST"])]))
+    line.send(post(b"1", path=b"/echo") + post(b"2"))
+    for _ in range(20):
+        await asyncio.sleep(0)  # no timer of the connection runs
+    assert line.out.endswith(b"1") and not line.transport.paused and not line.begun
+    line.connection.data_received(post(b"3"))
+    assert not line.begun
+    line.loop.advance()
+    assert [body for _, _, _, body in line.begun] == [b"2", b"3"]
+
+
+def test_answers_that_nobody_reads_are_not_piled_up() -> None:
+    """A client that pipelines and does not read is not read either, until it reads; after the write time limit it is cut off."""
+    line = ClientLine(write_timeout_s=300)
+    line.connection.pause_writing()
+    line.send(post(b"1") + post(b"2") + post(b"3"))
+    assert len(line.begun) == 1 and line.transport.paused
+    line.connection.resume_writing()
+    line.loop.advance()
+    assert [body for _, _, _, body in line.begun] == [b"1", b"2", b"3"] and not line.transport.paused
+    line.connection.pause_writing()
+    line.send(post(b"4"))
+    assert line.transport.paused
+    line.loop.now_s += 299
+    line.connection.overdue(line.loop.now_s)
+    assert not line.ended
+    line.connection.resume_writing()
+    line.loop.advance()
+    line.send(post(b"5"))
+    assert len(line.begun) == 5 and not line.transport.paused
+    line.connection.pause_writing()
+    line.send(post(b"6"))
+    line.loop.now_s += 301
+    line.connection.overdue(line.loop.now_s)
+    assert line.transport.aborted
+
+
+def test_time_spent_in_the_queue_is_not_the_clients() -> None:
+    """A request whose beginning came while another was served has its whole time from when it is read on."""
+    line = ClientLine(at_once=False, header_timeout_s=15)
+    line.send(post(b"1") + post(b"2")[:20])
+    line.loop.now_s += 100
+    line.driver.answer(line.driver.begun[0])
+    line.connection.overdue(line.loop.now_s)
+    assert not line.ended
+    line.send(post(b"2")[20:])
+    assert len(line.begun) == 2
+
+
+def test_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all bodies that are held fill the room for them, the next is told to come back; what is given back makes room."""
+    monkeypatch.setattr("gateway.server.listener.BODIES_BYTES", 4096)
+    line = ClientLine(at_once=False, max_body_bytes=2048)
+    others = [ClientTransport() for _ in range(2)]
+    first, second = [line.connect(transport) for transport in others]
+    wire = post(b"x" * 2048)
+    for one in (first, second):
+        one.data_received(wire[:100])
+        one.data_received(wire[100:-1])
+    line.send(wire[:100])
+    line.send(wire[100:])
+    ((status, headers, body),) = answers(line.out)
+    assert status == 503 and headers["retry-after"] == "1" and json.loads(body)["error"]["code"] == "overloaded" and line.ended
+    second.connection_lost(None)
+    line.listener.sweep(line.loop.now_s)
+    third = line.connect(ClientTransport())
+    third.data_received(wire[:100])
+    third.data_received(wire[100:])
+    first.data_received(wire[-1:])
+    assert [len(body) for _, _, _, body in line.begun] == [2048, 2048]
+    for x in tuple(line.driver.begun):
+        line.driver.answer(x)
+    assert line.listener.body_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("wire", "status"),
+    [
+        (post(path=b"/v1/messages", more=b"X: " + b"a" * 3000 + b"\r\n"), 431),
+        (b"POST /v1/messages?beta=true HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n", 413),
+        (post(path=b"/v1/messages/batches", host=b""), 400),
+    ],
+)
+def test_a_refusal_speaks_the_dialect_of_its_path(wire: bytes, status: int) -> None:
+    """Anthropic's SDKs get their own shape also for what is refused before it was read."""
+    line = ClientLine(max_header_bytes=2048, max_body_bytes=2048)
+    line.send(wire)
+    ((found, headers, body),) = answers(line.out)
+    value = json.loads(body)
+    assert found == status and value["type"] == "error" and value["request_id"] == headers["x-request-id"]
+
+
+def test_no_content_has_no_length() -> None:
+    """A 204 says nothing of a length (RFC 9110, 8.6), and the connection goes on."""
+    line = ClientLine(at_once=False)
+    line.send(post())
+    (x,) = line.driver.begun
+    x.client.respond(204, b"x-a: 1\r\n", b"")
+    line.driver.end(x)
+    assert line.out == b"HTTP/1.1 204 No Content\r\nx-a: 1\r\n\r\n"
 
 
 def test_close_ends_the_pipeline() -> None:
