@@ -39,8 +39,8 @@ def account(x: Exchange, rt: Runtime) -> None:
             ticket.settle(usage.prompt_tokens + usage.completion_tokens)
         elif x.attempt_count and x.status == 499:
             ticket.settle(len(x.prompt) // _BYTES_A_TOKEN)  # the worker had begun: who leaves in time does not work for free
-        elif x.status != 200:
-            ticket.settle(0)  # nothing was generated for it; an answer without a usage keeps its estimate
+        elif x.status != 200 or not x.endpoint.uses_tokens:
+            ticket.settle(0)  # nothing was generated for it; any other answer without a usage keeps its estimate
         ticket.release()
     if x.span is not None:
         x.span.end(x.status, code, usage, first_token_s=x.first_token_s - x.started_s if x.first_token_s else None)
@@ -72,7 +72,7 @@ def _count(x: Exchange, cells: ModelCells, code: str, usage: Usage | None, estim
         cells.prompt_tokens += usage.prompt_tokens
         cells.completion_tokens += usage.completion_tokens
         cells.cached_tokens += usage.cached_tokens
-    if estimated or (usage is None and not code and x.status == 200):
+    if estimated or (usage is None and not code and x.status == 200 and x.endpoint.uses_tokens):
         cells.usage_missing += 1
     if x.streaming and x.first_token_s:
         cells.ttft.observe(x.first_token_s - x.started_s)

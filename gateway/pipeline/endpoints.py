@@ -25,6 +25,8 @@ class Endpoint:
     """Of the request ids that the gateway makes."""
     tells_usage: bool
     """Its whole answers are JSON that may hold a usage."""
+    uses_tokens: bool = True
+    """The engine reads or writes tokens for it that count; what only counts or converts them has no usage and is not charged."""
     asks_usage: bool = False
     """Its streams tell usage only when asked (`stream_options.include_usage`)."""
     at_engine: Mapping[Engine, bytes] = field(default_factory=dict)
@@ -39,9 +41,25 @@ _NO_USAGE = (Dialect.TOKENIZE, Dialect.DETOKENIZE)
 _AT_ROOT = (Engine.VLLM, Engine.SGLANG, Engine.LLAMACPP)
 
 
-def _endpoint(path: str, dialect: Dialect, *, asks_usage: bool = False, at_engine: Mapping[Engine, bytes] | None = None) -> Endpoint:
+def _endpoint(
+    path: str,
+    dialect: Dialect,
+    *,
+    uses_tokens: bool = True,
+    asks_usage: bool = False,
+    at_engine: Mapping[Engine, bytes] | None = None,
+) -> Endpoint:
+    tells_usage = dialect not in _NO_USAGE
     return Endpoint(
-        path, path.encode(), dialect, READERS[dialect], prefix_of(dialect), dialect not in _NO_USAGE, asks_usage, at_engine or {}
+        path,
+        path.encode(),
+        dialect,
+        READERS[dialect],
+        prefix_of(dialect),
+        tells_usage,
+        uses_tokens and tells_usage,
+        asks_usage,
+        at_engine or {},
     )
 
 
@@ -53,7 +71,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _endpoint("/rerank", Dialect.RERANK, at_engine={Engine.SGLANG: b"/v1/rerank"}),
     _endpoint("/v1/responses", Dialect.RESPONSES),
     _endpoint("/v1/messages", Dialect.MESSAGES),
-    _endpoint("/v1/messages/count_tokens", Dialect.MESSAGES),
+    _endpoint("/v1/messages/count_tokens", Dialect.MESSAGES, uses_tokens=False),
     _endpoint("/generate", Dialect.GENERATE),
     _endpoint("/v1/tokenize", Dialect.TOKENIZE, at_engine=dict.fromkeys(_AT_ROOT, b"/tokenize")),
     _endpoint("/v1/detokenize", Dialect.DETOKENIZE, at_engine=dict.fromkeys(_AT_ROOT, b"/detokenize")),

@@ -72,9 +72,10 @@ def test_tools(claude: anthropic.Anthropic, model: str) -> None:
 
 @speaks
 def test_tokens_are_counted(claude: anthropic.Anthropic, model: str) -> None:
-    """The count of a prompt is what the message is charged."""
+    """The count of a prompt is what the message is charged, its cached part and all."""
     counted = claude.messages.count_tokens(model=model, messages=SAY)
-    assert counted.input_tokens == claude.messages.create(model=model, max_tokens=5, messages=SAY).usage.input_tokens
+    usage = claude.messages.create(model=model, max_tokens=5, messages=SAY).usage
+    assert counted.input_tokens == usage.input_tokens + (usage.cache_read_input_tokens or 0)
 
 
 def test_models(claude: anthropic.Anthropic, model: str) -> None:

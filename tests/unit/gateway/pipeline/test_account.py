@@ -64,6 +64,17 @@ def test_a_whole_answer_without_usage_keeps_its_estimate(settled: Settled) -> No
         assert x.cells is not None and x.cells.usage_missing == 1
 
 
+@pytest.mark.parametrize("path", [b"/v1/tokenize", b"/v1/detokenize", b"/v1/messages/count_tokens"])
+def test_counting_tokens_uses_none(settled: Settled, path: bytes) -> None:
+    """What only counts or converts tokens has no usage to miss, and is not charged for the text that it was given."""
+    with Rig(1, LIMIT) as rig:
+        x, client = rig.ask({"model": "m", "prompt": "word " * 100, "tokens": [1, 2]}, path=path)
+        rig.call.answer(200, b'{"input_tokens":100}')
+        assert client.status == 200 and settled.tokens == [0] and settled.releases == 1
+        assert x.cells is not None and (x.cells.usage_missing, x.cells.prompt_tokens) == (0, 0)
+        rig.check_idle()
+
+
 @pytest.mark.parametrize("status", [400, 404, 500, 503])
 def test_a_refused_request_costs_nothing(settled: Settled, status: int) -> None:
     """Where nothing was generated the estimate is given back."""
