@@ -22,7 +22,7 @@ test: $(VENV)/.test $(VENV)/.engine $(VENV)/.compiled debian
 # The same tests of the request path once more, on what was compiled: a folder without the sources, and -P, keep these out.
 COMPILED_TESTS := $(addprefix tests/,unit/gateway/protocol unit/gateway/transports unit/gateway/pipeline unit/gateway/routing \
   unit/gateway/admission unit/gateway/workers fuzz/test_protocol.py fuzz/test_transports.py fuzz/test_pipeline.py integration/server)
-test-compiled: $(VENV)/.compiled
+test-compiled: $(VENV)/.test $(VENV)/.compiled
 	@mkdir -p .run/compiled && ln -sfn ../../tests .run/compiled/tests
 	cd .run/compiled && $(abspath $(BIN))/python -P -m pytest -ra --timeout 180 --benchmark-disable \
 	  -c ../../pyproject.toml --rootdir . -o pythonpath=. -o cache_dir=../pytest-compiled $(COMPILED_TESTS)
@@ -63,7 +63,7 @@ $(VENV)/.lint: pyproject.toml | $(BIN)/python
 
 # The commands in .venv/bin run the request path compiled (docs/adr/0010-mypyc.md), where a C compiler is; pytest runs the sources.
 # Last, since it takes the place of the editable installs above.
-$(VENV)/.compiled: $(SOURCES) $(wildcard $(VENV)/.serve $(VENV)/.test $(VENV)/.lint $(VENV)/.engine) | $(VENV)/$(if $(filter test,$(MAKECMDGOALS)),.test,.serve)
+$(VENV)/.compiled: $(SOURCES) $(wildcard $(VENV)/.serve $(VENV)/.test $(VENV)/.lint $(VENV)/.engine) | $(VENV)/$(if $(filter serve,$(MAKECMDGOALS)),.serve,.test)
 	@echo 'compiling the request path (about a minute; SMG_COMPILE=0 skips it)'
 	$(PIP) hatchling 'mypy>=1.19' 'setuptools>=75'
 	$(PIP) --no-deps --no-build-isolation --force-reinstall .
