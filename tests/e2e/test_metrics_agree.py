@@ -25,6 +25,9 @@ SPEAKS = {
     "sglang": (CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES),
     "trtllm": (CHAT, COMPLETIONS, RESPONSES),
 }
+COUNTING = {"/v1/messages/count_tokens": "/v1/messages/count_tokens", "/v1/tokenize": "/tokenize"}
+"""What uses no tokens, and its path at vLLM."""
+AT_ENGINE = {*SPEAKS["vllm"], *COUNTING.values()}
 
 
 @dataclass
@@ -83,7 +86,7 @@ async def ask(http: httpx.AsyncClient, gateway: GatewayProcess, seen: Seen, path
                 code = (event["error"] or {}).get("code") or "stream_broken"
         seen.told(model, usage)
     elif answer.status_code == 200:
-        seen.told(model, answer.json()["usage"])
+        seen.told(model, answer.json().get("usage") or {})
     seen.answers[path, str(answer.status_code), code] += 1
 
 
@@ -125,6 +128,7 @@ async def test_a_mixed_run(tmp_path: pathlib.Path, processes: int) -> None:
             asked += [ask(http, gateway, seen, CHAT, {"model": 7}) for _ in range(2)]
             asked += [ask(http, gateway, seen, CHAT, {**request(CHAT, "sim-vllm", 0, False), "max_tokens": -1}) for _ in range(2)]
             asked += [ask(http, gateway, seen, MESSAGES, request(MESSAGES, "sim-trtllm", 0, False)) for _ in range(2)]
+            asked += [ask(http, gateway, seen, path, request(MESSAGES, "sim-vllm", 0, False)) for path in COUNTING]
             await asyncio.gather(*asked)
         assert sum(engine.state().fault_hits for engine in every) == 3 * len(every)
         for engine in engines["sglang"]:  # nobody can answer: three attempts, and the engine's own 500 for the client
@@ -152,7 +156,7 @@ async def test_a_mixed_run(tmp_path: pathlib.Path, processes: int) -> None:
         assert total(page, "smg_router_tokens_total", token_type="output") == ledger(every, "generated_tokens") - steps
         assert total(page, "smg_router_usage_missing_total") == 0
 
-        posts = {engine.url: sum(count for path, count in engine.state().paths.items() if path in SPEAKS["vllm"]) for engine in every}
+        posts = {engine.url: sum(count for path, count in engine.state().paths.items() if path in AT_ENGINE) for engine in every}
         for engine in every:
             assert total(page, "smg_worker_selection_total", worker=engine.url) == posts[engine.url]
             assert total(page, "smg_router_upstream_responses_total", worker=engine.url) == posts[engine.url]
