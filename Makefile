@@ -25,7 +25,7 @@ COMPILED_TESTS := $(addprefix tests/,unit/gateway/protocol unit/gateway/transpor
 test-compiled: $(VENV)/.test $(VENV)/.compiled
 	@mkdir -p .run/compiled && ln -sfn ../../tests .run/compiled/tests
 	cd .run/compiled && $(abspath $(BIN))/python -P -m pytest -ra --timeout 180 --benchmark-disable \
-	  -c ../../pyproject.toml --rootdir . -o pythonpath=. -o cache_dir=../pytest-compiled $(COMPILED_TESTS)
+	  -c ../../pyproject.toml --rootdir . -o pythonpath=. -p no:cacheprovider $(COMPILED_TESTS)
 
 lint: $(VENV)/.lint
 	$(BIN)/python -m nox -s lint types imports
