@@ -79,3 +79,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 """Every path that goes to workers; engines keep tokenize and detokenize at the root."""
 
 BY_PATH: Mapping[bytes, Endpoint] = {endpoint.target: endpoint for endpoint in ENDPOINTS}
+
+
+def dialect_of(path: bytes) -> Dialect | None:
+    """The dialect of errors at a path, also of one that nobody serves: Anthropic's SDKs ask below `/v1/messages`."""
+    endpoint = BY_PATH.get(path)
+    if endpoint is not None:
+        return endpoint.dialect
+    return Dialect.MESSAGES if path.startswith(b"/v1/messages/") else None

@@ -16,14 +16,12 @@ from starlette.routing import BaseRoute, Route
 from gateway.admission.keyring import Identity
 from gateway.config.model import Role
 from gateway.errors import ClientError, Code, GatewayError
-from gateway.pipeline.endpoints import ENDPOINTS
+from gateway.pipeline.endpoints import ENDPOINTS, dialect_of
 from gateway.protocol.dialect import Dialect
 from gateway.protocol.error_body import error_body
-from gateway.protocol.request_id import new_request_id
+from gateway.protocol.request_id import request_id
 from gateway.runtime import Runtime
 from gateway.server.models import model_list, model_object
-
-_DIALECTS = {endpoint.path: endpoint.dialect for endpoint in ENDPOINTS}
 
 
 def json_response(value: Any, status: int = 200) -> Response:
@@ -31,17 +29,33 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
 
 
-def error_response(error: GatewayError, dialect: Dialect | None = None) -> Response:
+def error_response(error: GatewayError, dialect: Dialect | None = None, given_id: bytes | None = None) -> Response:
     """An error of the gateway as an answer."""
-    request_id = new_request_id()
-    headers = {"x-request-id": request_id.decode(), "x-smg-error-code": str(error.code)}
+    id_ = request_id(dialect, given_id)
+    headers = {"x-request-id": id_.decode(), "x-smg-error-code": str(error.code)}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
-    return Response(error_body(dialect, error, request_id), error.status, headers, media_type="application/json")
+    return Response(error_body(dialect, error, id_), error.status, headers, media_type="application/json")
 
 
 def data_plane(rt: Runtime, more: Sequence[BaseRoute] = ()) -> Starlette:
     """Make the ASGI application: the routes here, and the control plane's in `more`."""
+
+    def refusal(request: Request, error: GatewayError) -> Response:
+        """An error in the client's dialect, with the client's id."""
+        dialect = dialect_of(request.url.path.encode())
+        if dialect is None and "anthropic-version" in request.headers:
+            dialect = Dialect.MESSAGES
+        given = next((request.headers[name] for name in rt.config.server.request_id_headers if name in request.headers), None)
+        return error_response(error, dialect, given.encode("latin-1") if given is not None else None)
+
+    def may_read_models(request: Request) -> GatewayError | None:
+        identity = rt.keyring.identify(bearer_of(request), None)
+        if not isinstance(identity, Identity):
+            return identity
+        if Role.DATA not in identity.roles:
+            return ClientError(Code.FORBIDDEN, "this api key may not be used for inference")
+        return None
 
     async def liveness(request: Request) -> Response:
         return json_response({"status": "ok"})
@@ -56,35 +70,35 @@ def data_plane(rt: Runtime, more: Sequence[BaseRoute] = ()) -> Starlette:
         return json_response({"status": "ready", "healthy_workers": ready, "total_workers": len(workers)})
 
     async def models(request: Request) -> Response:
-        refused = _may_read_models(request, rt)
-        return refused if refused is not None else json_response(model_list(rt.router, rt.started_unix_s))
+        refused = may_read_models(request)
+        return refusal(request, refused) if refused is not None else json_response(model_list(rt.router, rt.started_unix_s))
 
     async def model(request: Request) -> Response:
-        refused = _may_read_models(request, rt)
+        refused = may_read_models(request)
         if refused is not None:
-            return refused
+            return refusal(request, refused)
         name = request.path_params["name"]
         for listed in rt.router.listed():
             if listed.name == name:
                 return json_response(model_object(listed, rt.started_unix_s))
-        return error_response(ClientError(Code.MODEL_NOT_FOUND, "this model is not served here, see /v1/models", param="model"))
+        return refusal(request, ClientError(Code.MODEL_NOT_FOUND, "this model is not served here, see /v1/models", param="model"))
 
     async def wrong_method(request: Request) -> Response:
-        response = error_response(ClientError(Code.METHOD_NOT_ALLOWED, "use POST here"), _DIALECTS.get(request.url.path))
+        response = refusal(request, ClientError(Code.METHOD_NOT_ALLOWED, "use POST here"))
         response.headers["allow"] = "POST"
         return response
 
     async def not_found(request: Request, exc: Exception) -> Response:
         code = exc.status_code if isinstance(exc, HTTPException) else 404
         if code == 405:
-            response = error_response(ClientError(Code.METHOD_NOT_ALLOWED, "this path does not take that method"))
+            response = refusal(request, ClientError(Code.METHOD_NOT_ALLOWED, "this path does not take that method"))
             if isinstance(exc, HTTPException) and exc.headers:
                 response.headers.update(exc.headers)
             return response
-        return error_response(ClientError(Code.NOT_FOUND, "this path is not served here"))
+        return refusal(request, ClientError(Code.NOT_FOUND, "this path is not served here"))
 
     async def broken(request: Request, exc: Exception) -> Response:
-        return error_response(GatewayError(Code.INTERNAL, "the gateway failed, see its log"))
+        return refusal(request, GatewayError(Code.INTERNAL, "the gateway failed, see its log"))
 
     every = ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]
     return Starlette(
@@ -108,12 +122,3 @@ def bearer_of(request: Request) -> bytes | None:
         return given[7:].strip().encode("latin-1")
     key = request.headers.get("x-api-key")
     return key.encode("latin-1") if key is not None else None
-
-
-def _may_read_models(request: Request, rt: Runtime) -> Response | None:
-    identity = rt.keyring.identify(bearer_of(request), None)
-    if not isinstance(identity, Identity):
-        return error_response(identity)
-    if Role.DATA not in identity.roles:
-        return error_response(ClientError(Code.FORBIDDEN, "this api key may not be used for inference"))
-    return None

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.errors import ClientError, Code, GatewayError
 from gateway.pipeline.context import Exchange, Headers
-from gateway.pipeline.endpoints import BY_PATH
+from gateway.pipeline.endpoints import BY_PATH, dialect_of
 from gateway.protocol.error_body import error_body
 from gateway.protocol.request_id import new_request_id
 
@@ -155,6 +155,8 @@ class Connection(HttpToolsProtocol):
         self._chunked = False
         self._dead = False
         """Nothing more is read."""
+        self._stalled = False
+        """It has written as much as may be kept for a client that does not read, and goes on when that has gone out."""
         self._closing = False
         """Everything is written; what remains is to close in a way that the client can still read it."""
         self._idles = True
@@ -252,6 +254,9 @@ class Connection(HttpToolsProtocol):
         x = self._exchange
         if x is not None:
             self._driver.resume(x)
+        elif self._stalled:
+            self._stalled = False
+            self._next()
 
     # -- httptools ----------------------------------------------------------------------------------------------------
 
@@ -316,6 +321,9 @@ class Connection(HttpToolsProtocol):
         request.size += len(body)
         if request.size > self._max_body:
             self._refuse(ClientError(Code.PAYLOAD_TOO_LARGE, "the request's body is too large"))
+            return
+        if not self._listener.hold(len(body)):
+            self._refuse(GatewayError(Code.OVERLOADED, "the gateway has no room for this body now, retry later", retry_after_s=1.0))
             return
         self._parts.append(body)
 
@@ -404,23 +412,44 @@ class Connection(HttpToolsProtocol):
         self._next()
 
     def _next(self) -> None:
-        """Take the next request, or idle, or close."""
-        self._serving = None
+        """Take the next request, or idle, or close. Until the next is taken `_serving` stays, so that none overtakes it."""
         self._chunked = False
+        served = self._serving
+        if served is not None and served.size:
+            self._listener.let_go(served.size)
+            served.size = 0
         if self.transport.is_closing():
-            return
-        if self._waiting:
-            self._listener.loop.call_soon(self._serve_waiting)
-        elif self._dead or self._listener.closing:
+            self._serving = None
+        elif not self._waiting and (self._dead or self._listener.closing):
+            self._serving = None
             self._close()
+        elif self.flow.write_paused:
+            self._stalled = True
+            self.since_s = self._listener.loop.time()
+            self.flow.pause_reading()
+        elif self._waiting:
+            self._listener.loop.call_soon(self._serve_waiting)
         else:
+            self._serving = None
             self._idles = False
+            if self._request is not None:
+                self.since_s = self._listener.loop.time()
             if self.flow.read_paused:
                 self.flow.resume_reading()
 
     def _serve_waiting(self) -> None:
-        if self._waiting and self._serving is None and not self.transport.is_closing():
+        if self._waiting and not self.transport.is_closing():
             self._serve(self._waiting.popleft())
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of bodies that came in pieces and are not served yet."""
+        held = sum(request.size for request in self._waiting)
+        if self._serving is not None:
+            held += self._serving.size
+        if self._request is not None:
+            held += self._request.size
+        return held
 
     @property
     def _last(self) -> bool:
@@ -433,7 +462,9 @@ class Connection(HttpToolsProtocol):
         """Send a whole answer."""
         line = STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status
         closing = _CLOSE if self._last else b""
-        if len(body) <= _SMALL_WRITE:
+        if status == 204 or status == 304:  # they end with their head, and a length would say otherwise (RFC 9110, 8.6)
+            self.transport.write(b"%b%b%b\r\n" % (line, head, closing))
+        elif len(body) <= _SMALL_WRITE:
             self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (line, head, closing, len(body), body))
         else:
             self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n" % (line, head, closing, len(body)))
@@ -505,6 +536,9 @@ class Connection(HttpToolsProtocol):
             flushed = self.transport is None or self.transport.get_write_buffer_size() == 0
             if waited_s > (_LINGER_S if flushed else limits.write_timeout_s):
                 self.transport.abort()
+        elif self._stalled:
+            if waited_s > limits.write_timeout_s:
+                self.abort()
         elif self._serving is None and not self._waiting:
             if self._request is None:
                 if not self._idles:
@@ -520,13 +554,17 @@ class Connection(HttpToolsProtocol):
         if self._closing:
             return  # the parser found more to complain about in what was refused already
         self._dead = True
-        self._request = None
+        request, self._request = self._request, None
         self._parts.clear()
         if self._serving is not None or self._waiting:
             return
+        split = _split_target(request.url) if request is not None else None
+        dialect = dialect_of(split[0]) if split is not None else None
         request_id = new_request_id()
-        body = error_body(None, error, request_id)
+        body = error_body(dialect, error, request_id)
         head = b"content-type: application/json\r\nx-smg-error-code: %b\r\nx-request-id: %b\r\n" % (str(error.code).encode(), request_id)
+        if error.retry_after_s is not None:
+            head += b"retry-after: %d\r\n" % max(1, -int(-error.retry_after_s // 1))
         self.respond(error.status, head, body)
         self._close(linger=True)
 

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 4096
 """Connections that wait to be accepted; the kernel cuts it to net.core.somaxconn (4096 by default)."""
+BODIES_BYTES = 1 << 30
+"""Room of a process for request bodies that came in pieces, all together; twice `max_body_bytes` where that is more."""
 
 
 class Listener:
@@ -41,6 +43,8 @@ class Listener:
         self.tls = tls
         self.closing = False
         """Every answer from now on is its connection's last."""
+        self.body_bytes = 0
+        """Bytes of bodies that are held. Connections that end forget to give back: each sweep counts anew."""
         self.server_state = ServerState()
         self.uvicorn_config = uvicorn.Config(
             app,
@@ -69,13 +73,31 @@ class Listener:
 
     async def start(self, sock: socket.socket) -> None:
         """Take connections from a bound socket, which it owns from here on."""
-        self._server = await self.loop.create_server(self._connection, sock=sock, ssl=self.tls, backlog=BACKLOG)
+        handshake_s = self.limits.header_timeout_s if self.tls is not None else None
+        self._server = await self.loop.create_server(
+            self._connection, sock=sock, ssl=self.tls, ssl_handshake_timeout=handshake_s, backlog=BACKLOG
+        )
 
     def sweep(self, now_s: float) -> None:
         """End connections that idled or dawdled too long; called about every second."""
+        held = 0
         for connection in tuple(self.server_state.connections):
             if isinstance(connection, Connection):
                 connection.overdue(now_s)
+                held += connection.held_bytes
+        self.body_bytes = held
+
+    def hold(self, size: int) -> bool:
+        """Take room for a piece of a body; False where there is none."""
+        held = self.body_bytes + size
+        if held > BODIES_BYTES and held > 2 * self.limits.max_body_bytes:
+            return False
+        self.body_bytes = held
+        return True
+
+    def let_go(self, size: int) -> None:
+        """Give the room of a body back."""
+        self.body_bytes = max(0, self.body_bytes - size)
 
     async def drain(self, timeout_s: float) -> bool:
         """Take no more connections, let requests in flight end; say whether all did within the time."""

@@ -47,7 +47,7 @@ async def test_sigterm_drains(tmp_path: pathlib.Path, processes: int) -> None:
                 while not seen or seen[-1] != 0:
                     seen.append(await readiness(gateway))
                     if seen[-1] == 503 and seen.count(503) == 1:
-                        late = await ask(client_of_its_own := client(), gateway.url, body())
+                        late = await ask(client_of_its_own := client(), gateway.url, body(max_tokens=1))
                         await client_of_its_own.aclose()
                         assert late.ok, "load balancers send requests until they have noticed"
                     await asyncio.sleep(0.02)
