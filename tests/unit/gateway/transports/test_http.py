@@ -184,7 +184,7 @@ async def test_a_worker_that_refuses_fails_every_waiting_call() -> None:
         (ConnectionRefusedError(), "refuses"),
         (OSError("no route"), "refuses"),
         (TimeoutError(), "too long"),
-        (ssl.SSLCertVerificationError("bad"), "tls"),
+        (ssl.SSLCertVerificationError("bad"), "certificate"),
         (socket.gaierror(-2, "unknown"), "resolved"),
         (UnicodeError("label too long"), "refuses"),
     ],
