@@ -37,6 +37,8 @@ LINGER_S = 1.0
 _SAYS_WHEN = (429, 503)
 """Answers that tell the client when to come back."""
 _SOON = b"retry-after: 1\r\n"
+_NOBODYS_FAULT = (Code.OVERLOADED, Code.INTERNAL, Code.UPSTREAM_REJECTED)
+"""Ends of an attempt for which its worker is not to blame."""
 _NEUTRAL_STATUSES = (408, 429)
 """Answers of a worker that is alive but has no room: retried, but no reason to stop asking it."""
 
@@ -319,6 +321,11 @@ class Driver:
         call = attempt.call
         if call is not None:
             call.cancel()
+        scanner = attempt.scanner
+        if scanner is not None and scanner.refused:
+            refusal = UpstreamError(Code.UPSTREAM_REJECTED, "the worker refused the request", source=Source.CLIENT, retry=Retry.NEVER)
+            self.attempt_failed(attempt, refusal)
+            return
         log.warning("stream of %s broken: %s", attempt.worker.url, why)
         self.attempt_failed(attempt, UpstreamError(Code.STREAM_BROKEN, "the worker's stream broke off", retry=Retry.RESEND))
 
@@ -367,7 +374,8 @@ class Driver:
         x.error = error
         scanner = attempt.scanner
         if x.streaming and scanner is not None:
-            attempt.worker.cells.streams_broken += 1
+            if not scanner.refused:
+                attempt.worker.cells.streams_broken += 1
             x.usage = scanner.usage
             x.events = scanner.events
             if not scanner.error_forwarded:
@@ -458,10 +466,10 @@ class Driver:
             attempt.exchange.span.attempt(attempt.worker.url, attempt.status, "")
 
     def _blame(self, attempt: Attempt, error: UpstreamError) -> None:
-        """Count a failure against the worker, unless it is the gateway that had no room for the call or failed itself."""
+        """Count a failure against the worker, unless the request is wrong, or the gateway had no room for the call or failed itself."""
         self._count_error(attempt, error)
         worker = attempt.worker
-        if error.code is Code.OVERLOADED or error.code is Code.INTERNAL:
+        if error.code in _NOBODYS_FAULT:
             worker.breaker.release(attempt.epoch)
             return
         worker.cells.failures += 1

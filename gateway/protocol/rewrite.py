@@ -32,6 +32,7 @@ def ask_usage(body: bytes, has_stream_options: bool | None = None) -> bytes:
     if options is None:
         return _splice(body)
     inner = _decode_members(options) if bytes(options) != b"null" else {}
+    inner.pop("continuous_usage_stats", None)  # without `include_usage` it means nothing; with it every chunk would have usage
     inner["include_usage"] = _TRUE
     members["stream_options"] = Raw(_encode(inner))
     return _encode(members)

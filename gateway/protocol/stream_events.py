@@ -51,7 +51,7 @@ class StreamState:
 
     __slots__ = (
         "_anthropic", "_choices", "_cleaned", "_finished", "_parts", "_top", "_usage", "broken", "done", "ends_with_done",
-        "error_forwarded", "events", "finished", "hide_usage", "marked_done", "plain", "sequence_number", "token_seen",
+        "error_forwarded", "events", "finished", "hide_usage", "marked_done", "plain", "refused", "sequence_number", "token_seen",
     )  # fmt: skip
 
     def __init__(self, hide_usage: bool, choices: int) -> None:
@@ -65,6 +65,8 @@ class StreamState:
         """Every choice has its finish reason: the end of the answer where an engine sends no end mark."""
         self.broken: str | None = None
         """Why the stream is broken, in words for a log; None while it is not."""
+        self.refused = False
+        """The error event that broke it says that the request is wrong (a 4xx), not the engine."""
         self.error_forwarded = False
         """The engine's own error event was forwarded, so that the client needs no second one."""
         self.hide_usage = hide_usage
@@ -185,8 +187,7 @@ def _note_choice(state: StreamState, index: int, finish_reason: str | None) -> N
 def _end_openai(state: StreamState, data: bytes, strange: bool, empty: bool, usage: OpenAIUsage | None, error: Raw) -> int:
     """Judge a chunk by what is common to chat and text completions."""
     if error is not NOTHING and bytes(error) != b"null":
-        state.broken = "an error event of the engine"
-        return ERROR
+        return _break_off(state, lenient_json(data), ERROR)
     if usage is not None:
         state._usage = usage
         if empty and not strange and state.hide_usage:
@@ -200,9 +201,29 @@ def _flat_error(state: StreamState, data: bytes) -> int:
     """Tell SGLang's flat error object, which no SDK takes for an error, from an unknown event."""
     found = lenient_json(data)
     if found is not None and isinstance(found[0], dict) and found[0].get("object") == "error":
-        state.broken = "an error event of the engine"
-        return BROKEN
+        return _break_off(state, found, BROKEN)
     return FORWARD
+
+
+def _break_off(state: StreamState, event: tuple[Any] | None, verdict: int) -> int:
+    """Note that an event of the engine ends the stream in an error, and whose fault that is."""
+    state.broken = "an error event of the engine"
+    error = event[0] if event is not None else None
+    if isinstance(error, dict) and isinstance(error.get("error"), dict):
+        error = error["error"]
+    if isinstance(error, dict):
+        code = error.get("code")
+        if isinstance(code, int):
+            state.refused = 400 <= code < 500 and code not in _NEUTRAL
+        else:
+            state.refused = error.get("type") in _REFUSALS
+    return verdict
+
+
+_NEUTRAL = (408, 429)
+"""These say that the engine has no room."""
+_REFUSALS = ("invalid_request_error", "not_found_error", "request_too_large")
+"""Anthropic's types of errors that are the request's."""
 
 
 def read_generate(state: StreamState, data: bytes) -> int:
@@ -213,8 +234,7 @@ def read_generate(state: StreamState, data: bytes) -> int:
         return _second_look(state, data, read_generate)
     meta = event.meta_info
     if event.error is not NOTHING and bytes(event.error) != b"null":
-        state.broken = "an error event of the engine"
-        return ERROR
+        return _break_off(state, lenient_json(data), ERROR)
     if meta is None:
         return _flat_error(state, data) if b'"error"' in data else FORWARD
     if not state.token_seen and (_has(event.text) or _has(event.output_ids)):
@@ -250,8 +270,7 @@ def read_message(state: StreamState, data: bytes) -> int:
     elif kind == "message_stop":
         state.done = True
     elif kind == "error":
-        state.broken = "an error event of the engine"
-        return ERROR
+        return _break_off(state, lenient_json(data), ERROR)
     return FORWARD
 
 
@@ -287,8 +306,7 @@ def read_response(state: StreamState, data: bytes) -> int:
         if event.response is not None and event.response.usage is not None:
             state._usage = event.response.usage
     elif kind == "error":
-        state.broken = "an error event of the engine"
-        return ERROR
+        return _break_off(state, lenient_json(data), ERROR)
     return FORWARD
 
 
@@ -322,11 +340,9 @@ def _by_hand(state: StreamState, found: tuple[Any] | None) -> int:
     if not isinstance(event, dict):
         return FORWARD
     if event.get("error") is not None or event.get("type") == "error":
-        state.broken = "an error event of the engine"
-        return ERROR
+        return _break_off(state, found, ERROR)
     if event.get("object") == "error":
-        state.broken = "an error event of the engine"
-        return BROKEN
+        return _break_off(state, found, BROKEN)
     kind = event.get("type")
     if isinstance(kind, str) and (kind == "message_stop" or kind in _RESPONSE_ENDS):
         state.done = True

@@ -233,6 +233,31 @@ def test_an_error_event_of_the_engine_is_forwarded_once(first: bool, framed: boo
         rig.check_idle()
 
 
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize(
+    ("path", "event", "forwarded"),
+    [
+        (CHAT, b'data: {"error":{"message":"too long","type":"BadRequestError","code":400}}\n\n', True),
+        (CHAT, b'data: {"object":"error","message":"too long","type":"BadRequestError","code":400, "error":null}\n\n', False),
+        (b"/generate", b'data: {"error":{"message":"too long","code":400}}\n\n', True),
+        (b"/v1/messages", b'event: error\ndata: {"type":"error","error":{"type":"invalid_request_error","message":"no"}}\n\n', True),
+    ],
+)
+def test_a_refusal_inside_a_stream_is_the_clients_fault(path: bytes, event: bytes, forwarded: bool, begun: bool) -> None:
+    """Engines begin a stream before they have checked a request: a 4xx in it is not tried elsewhere, and opens no breaker."""
+    with Rig(2, {"breaker": {"min_requests": 1, "failure_ratio": 0.1}}) as rig:
+        x, client = rig.ask(stream=True, path=path)
+        rig.call.stream(*([chunk("a")] if begun else []), event, end=False)
+        assert x.error is not None and x.error.code is Code.UPSTREAM_REJECTED and client.finished
+        assert (event in client.body) is forwarded
+        if not begun and not forwarded:
+            assert client.status == 400 and client.json["error"]["code"] == "upstream_rejected"
+        assert len(rig.sent) == 1
+        worker = rig.workers[0]
+        assert worker.breaker.state is BreakerState.CLOSED and (worker.cells.failures, worker.cells.streams_broken) == (0, 0)
+        rig.check_idle()
+
+
 def test_a_stream_that_breaks_before_its_first_event_is_retried() -> None:
     """As long as no event has gone out, a break is tried elsewhere and the client sees nothing of it."""
     with Rig(3) as rig:

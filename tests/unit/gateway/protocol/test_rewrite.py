@@ -37,6 +37,7 @@ def test_usage_is_asked_for_without_touching_a_byte(body: bytes, after: bytes) -
         (b'{"stream_options":{}}', b'{"stream_options":{"include_usage":true}}'),
         (b'{"stream_options":{"x":1e5}}', b'{"stream_options":{"x":1e5,"include_usage":true}}'),
         (b'{"stream_options":{"include_usage":true}}', b'{"stream_options":{"include_usage":true}}'),
+        (b'{"stream_options":{"continuous_usage_stats":true}}', b'{"stream_options":{"include_usage":true}}'),
         (b'{"stream_options":5e1,"stream_options":{"a":1}}', b'{"stream_options":{"a":1,"include_usage":true}}'),
     ],
 )
