@@ -202,7 +202,7 @@ async def test_an_engine_that_is_killed(tmp_path: pathlib.Path) -> None:
         ask = {"model": MODEL, "messages": ASK, "max_tokens": 12, "temperature": 0.0}
         victim_url, victim = next(iter(stage.engines.items()))
         begun = [asyncio.Event(), asyncio.Event()]
-        stories = [{**ask, "max_tokens": 400, "messages": _story(at)} for at in range(2)]
+        stories = [{**ask, "max_tokens": 200, "messages": _story(at)} for at in range(2)]
         streams = [asyncio.ensure_future(_stream(client, story, event)) for story, event in zip(stories, begun, strict=True)]
         await asyncio.gather(*(event.wait() for event in begun))
         answers = [asyncio.ensure_future(client.chat.completions.create(**ask)) for _ in range(6)]  # type: ignore[call-overload]
