@@ -10,7 +10,6 @@ Cases, in order:
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from starlette.requests import Request
 
 from gateway.admission.keyring import Keyring
 from gateway.config.model import GatewayConfig, Role
+from gateway.config.validate import is_loopback
 from gateway.errors import ClientError, Code, GatewayError
 
 _CONTROL = frozenset({Role.VIEW, Role.ADMIN})
@@ -75,16 +75,6 @@ class KeyGuard:
                 "use one of them in the url, or set an api key with the role admin",
             )
         return None
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a listening address can be reached from this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def is_local_name(host: str) -> bool:

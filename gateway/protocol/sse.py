@@ -198,11 +198,15 @@ class StreamScanner(StreamState):
         prefix, suffix = self._prefix, self._suffix[:-2]
         for part in parts[:-1]:
             end = at + len(part) + 2
-            if part.startswith(prefix) and part.endswith(suffix):
-                if self._around_bytes <= len(part) + 2 and _inside_string(part[self._text_from : self._text_to + 2]):
-                    self.events += 1
-                    at = end
-                    continue
+            if (
+                part.startswith(prefix)
+                and part.endswith(suffix)
+                and self._around_bytes <= len(part) + 2
+                and _inside_string(part[self._text_from : self._text_to + 2])
+            ):
+                self.events += 1
+                at = end
+                continue
             if part.startswith(b"\n"):  # a third line end in a row is between the events
                 at += 1
                 part = part[1:]

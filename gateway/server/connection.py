@@ -23,6 +23,7 @@ from gateway.errors import ClientError, Code, GatewayError
 from gateway.pipeline.context import Exchange, Headers
 from gateway.pipeline.endpoints import BY_PATH, dialect_of
 from gateway.protocol.error_body import error_body
+from gateway.protocol.field_lines import FIELD_LINES
 from gateway.protocol.request_id import new_request_id
 
 if TYPE_CHECKING:
@@ -35,11 +36,8 @@ _SMALL_WRITE = 16 << 10
 """Pieces up to this size are joined with their framing; larger ones are written beside it and not copied."""
 
 
-_SIMPLE = re.compile(
-    rb"POST (/[\x21-\x22\x24-\x7e]*) HTTP/1\.1\r\n"
-    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
-)
-"""A request head in the strictest reading of RFC 9112: one token, colon, visible text and CRLF a line, no folds."""
+_SIMPLE = re.compile(rb"POST (/[\x21-\x22\x24-\x7e]*) HTTP/1\.1\r\n" + FIELD_LINES)
+"""The head of a request that leaves no question open: its target, its field lines."""
 _AUTHORITY = re.compile(rb"(?i:https?)://[^/?#]+")
 """What an absolute target has before its path."""
 _HOST = 1

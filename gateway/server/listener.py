@@ -130,24 +130,3 @@ class Listener:
 
     def _connection(self) -> Connection:
         return Connection(self)
-
-
-def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
-    """Return a bound TCP socket, not yet listening.
-
-    Raises:
-        OSError: the address is not ours or taken.
-    """
-    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = infos[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind(address)
-        sock.setblocking(False)
-    except OSError:
-        sock.close()
-        raise
-    return sock

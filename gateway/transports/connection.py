@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import httptools
 
 from gateway.errors import Code, Source, UpstreamError
+from gateway.protocol.field_lines import FIELD_LINES
 from gateway.transports.call import Call, Headers
 
 if TYPE_CHECKING:
@@ -31,11 +32,8 @@ ONE_WRITE_BYTES = 64 << 10
 """Up to this size head and body are put together: one copy is cheaper than a second write."""
 
 
-_SIMPLE = re.compile(
-    rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?\r\n"
-    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
-)
-"""The head of an answer in the strictest reading of RFC 9112: one token, colon, visible text and CRLF a line, no folds."""
+_SIMPLE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?\r\n" + FIELD_LINES)
+"""The head of an answer that leaves no question open: its status, its field lines."""
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,6})\r\n")
 _COMPLEX = frozenset((b"transfer-encoding", b"connection", b"upgrade", b"trailer"))
 _BODILESS = (b"204", b"304")

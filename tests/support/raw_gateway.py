@@ -13,9 +13,10 @@ from typing import Any
 from gateway.config.model import GatewayConfig
 from gateway.pipeline.endpoints import ENDPOINTS
 from gateway.pipeline.run import Driver
+from gateway.processes.listen import bind_listeners
 from gateway.runtime import Runtime
 from gateway.server.app import data_plane
-from gateway.server.listener import Listener, bind
+from gateway.server.listener import Listener
 from gateway.shared.layout import COLUMNS
 from gateway.shared.table import SharedTable
 from gateway.workers.state import ModelInfo, Status, WorkerState
@@ -197,7 +198,7 @@ async def raw_gateway(tls: ssl.SSLContext | None = None, **sections: Any) -> Asy
     rt.on_tick.append(driver.tick)
     listener = Listener(data_plane(rt), driver, config.server, rt.cells, loop, tls)
     rt.on_tick.append(listener.sweep)
-    sock = bind("127.0.0.1", 0)
+    (sock,) = bind_listeners("127.0.0.1", 0, 1)
     await listener.start(sock)
     port = upstream.sockets[0].getsockname()[1]
     rt.states(

@@ -12,7 +12,6 @@ import trustme
 
 from gateway.config.model import TlsConfig
 from gateway.server.connection import Connection
-from gateway.server.listener import bind
 from gateway.server.tls import server_context
 from tests.support.raw_gateway import ANSWER, Raw, RawGateway, raw_gateway
 
@@ -149,18 +148,3 @@ async def test_connections_beyond_the_limit() -> None:
         assert (await fourth.answer()).status == 200
         for line in (lines[1], fourth):
             await line.close()
-
-
-def test_a_taken_address() -> None:
-    """An address that somebody has cannot be bound, unless both share it."""
-    with bind("127.0.0.1", 0) as sock:
-        sock.listen()
-        port = sock.getsockname()[1]
-        with pytest.raises(OSError, match="in use"):
-            bind("127.0.0.1", port)
-    with bind("127.0.0.1", 0, reuse_port=True) as sock:
-        sock.listen()
-        with bind("127.0.0.1", sock.getsockname()[1], reuse_port=True) as other:
-            assert other.getsockname() == sock.getsockname()
-    with pytest.raises(OSError):
-        bind("192.0.2.1", 0)

@@ -66,6 +66,16 @@ async def test_a_keyless_control_plane_answers_to_local_names_alone(opened: Open
         assert (await client.get("/workers", headers={"host": host})).status_code == status
 
 
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Forwarded-Host"])
+async def test_a_keyless_control_plane_is_closed_to_what_a_proxy_passes_on(opened: Opening, name: str) -> None:
+    """A proxy on this machine speaks for others; with a key its requests are as good as any."""
+    async with opened() as client:
+        assert (await client.get("/workers", headers={name: "203.0.113.9"})).status_code == 403
+        assert (await client.get("/workers")).status_code == 200
+    async with opened(KEYS) as client:
+        assert (await client.get("/workers", headers={name: "203.0.113.9", "authorization": "Bearer view"})).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("host", "local"),
     [
