@@ -49,8 +49,8 @@ class Driver:
     def __init__(self, rt: Runtime) -> None:
         self.rt = rt
         self.time = rt.time
-        self.active: set[Exchange] = set()
-        """Exchanges that are not over."""
+        self.active: dict[Exchange, None] = {}
+        """Exchanges that are not over, the oldest first, so that a tick does the same each time."""
         self._rng = random.Random()
         now_s = self.time()
         self._budget = RetryBudget(rt.config.retry, now_s)
@@ -81,7 +81,7 @@ class Driver:
     def begin(self, x: Exchange) -> None:
         """Take a request whose body is complete."""
         rt = self.rt
-        self.active.add(x)
+        self.active[x] = None
         error = parse(x, rt)
         if error is not None:
             self._fail(x, error)
@@ -422,7 +422,7 @@ class Driver:
         if x.hedge_timer is not None:
             x.hedge_timer.cancel()
             x.hedge_timer = None
-        self.active.discard(x)
+        self.active.pop(x, None)
         account(x, self.rt)
         # References in a circle would wait for the garbage collector, which costs more than the request did.
         x.plan = None
