@@ -111,18 +111,19 @@ class Serving:
 
 
 class Signals:
-    """SIGTERM and SIGINT drain, a second one stops at once, SIGHUP reloads."""
+    """SIGTERM and SIGINT drain, a second one stops at once, SIGHUP reloads, or does nothing where another process reloads."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, reload: Callable[[], Awaitable[object]] | None) -> None:
         self.drain = asyncio.Event()
         self.stop = asyncio.Event()
         self._loop = loop
         self._reload = reload
-        self._reloading: asyncio.Task[object] | None = None
+        self._reloading: asyncio.Task[None] | None = None
+        self._told = False
+        """SIGHUP came since the last reload began."""
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
-        if reload is not None:
-            loop.add_signal_handler(signal.SIGHUP, self._hup)
+        loop.add_signal_handler(signal.SIGHUP, self._hup)
 
     def _end(self) -> None:
         if self.drain.is_set():
@@ -130,22 +131,23 @@ class Signals:
         self.drain.set()
 
     def _hup(self) -> None:
+        self._told = True
         if self._reload is not None and (self._reloading is None or self._reloading.done()):
-            self._reloading = self._loop.create_task(_quietly(self._reload()))
+            self._reloading = self._loop.create_task(self._reload_while_told(self._reload))
+
+    async def _reload_while_told(self, reload: Callable[[], Awaitable[object]]) -> None:
+        while self._told:
+            self._told = False
+            try:
+                await reload()
+            except GatewayError as error:
+                log.error("%s", error.message)
 
     async def aclose(self) -> None:
         """Cancel a reload that is under way."""
         if self._reloading is not None:
             self._reloading.cancel()
             await asyncio.wait([self._reloading], timeout=5.0)
-
-
-async def _quietly(work: Awaitable[object]) -> object:
-    try:
-        return await work
-    except GatewayError as error:
-        log.error("%s", error.message)
-        return None
 
 
 async def until_ended(signals: Signals, drain: Callable[[], Awaitable[object]]) -> None:

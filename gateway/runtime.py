@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 from gateway.admission.admission import Admission
 from gateway.admission.keyring import Keyring
 from gateway.config.model import GatewayConfig
+from gateway.errors import Code, GatewayError
 from gateway.routing.engine import Router
 from gateway.shared.layout import CONCURRENCY, QUEUED
 from gateway.shared.table import SharedTable
@@ -167,11 +168,14 @@ class Runtime:
         self._prepared = _Prepared(version, config, Keyring(config.auth), access_log, tracer)
 
     async def commit(self, version: int) -> None:
-        """Switch to the prepared version."""
+        """Switch to the prepared version.
+
+        Raises:
+            GatewayError: it was not prepared; nothing has changed.
+        """
         new = self._prepared
         if new is None or new.version != version:
-            log.error("version %d was never prepared here, still at %d", version, self.version)
-            return
+            raise GatewayError(Code.INTERNAL, f"version {version} was never prepared here, still at {self.version}")
         self._prepared = None
         old_log, old_tracer = self.access_log, self.tracer
         config = new.config

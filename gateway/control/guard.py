@@ -4,7 +4,7 @@ Cases, in order:
 
 1. Some key opens the control plane (role `view` or `admin`): a request needs one of them.
 2. None does, and the gateway listens on a loopback address: open to this machine. The `host` header must name it, so that
-   a web page whose name was made to resolve to 127.0.0.1 (DNS rebinding) is refused.
+   a web page whose name was made to resolve to 127.0.0.1 (DNS rebinding) is refused; and no proxy may have passed it on.
 3. None does, and others can reach the gateway: closed to everybody.
 """
 
@@ -21,6 +21,8 @@ from gateway.config.validate import is_loopback
 from gateway.errors import ClientError, Code, GatewayError
 
 _CONTROL = frozenset({Role.VIEW, Role.ADMIN})
+_OF_PROXIES = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""Headers of requests that come from somewhere else than this machine."""
 
 
 class Guard(Protocol):
@@ -73,6 +75,11 @@ class KeyGuard:
                 Code.FORBIDDEN,
                 "without a key the control plane answers to localhost, 127.0.0.1 and [::1] only: "
                 "use one of them in the url, or set an api key with the role admin",
+            )
+        if any(name in request.headers for name in _OF_PROXIES):
+            return ClientError(
+                Code.FORBIDDEN,
+                "without a key the control plane answers to nothing that a proxy passes on: set an api key with the role admin",
             )
         return None
 

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.admission.keyring import Identity
 from gateway.config.model import GatewayConfig
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, GatewayError
 from gateway.runtime import TICK_S, Runtime
 from gateway.workers.breaker import BreakerState
 from tests.support.exchange import ANSWER, Rig, state
@@ -59,21 +59,22 @@ async def test_a_refused_version_changes_nothing(rig: Rig) -> None:
     rt.on_prepare.append(refuse)
     with pytest.raises(ConfigError):
         await rt.prepare(2, config(**KEY))
-    await rt.commit(2)
+    with pytest.raises(GatewayError):
+        await rt.commit(2)
     assert rt.version == 0 and isinstance(rt.keyring.identify(None, None), Identity)
 
 
-async def test_only_the_prepared_version_is_committed(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """Another version than the prepared one is an error in the log; the prepared one can be committed still, once."""
+async def test_only_the_prepared_version_is_committed(rig: Rig) -> None:
+    """Another version than the prepared one is refused, so that all go back; the prepared one can be committed still, once."""
     rt = rig.rt
     await rt.prepare(2, config(**KEY))
-    await rt.commit(3)
-    assert rt.version == 0 and "never prepared" in caplog.text
+    with pytest.raises(GatewayError, match="never prepared"):
+        await rt.commit(3)
+    assert rt.version == 0
     await rt.commit(2)
     assert rt.version == 2
-    rt.version = 5
-    await rt.commit(2)
-    assert rt.version == 5
+    with pytest.raises(GatewayError, match="never prepared"):
+        await rt.commit(2)
 
 
 async def test_an_aborted_version_is_forgotten(rig: Rig) -> None:
@@ -81,11 +82,13 @@ async def test_an_aborted_version_is_forgotten(rig: Rig) -> None:
     rt = rig.rt
     await rt.prepare(2, config(log={"access": True}))
     await rt.abort(2)
-    await rt.commit(2)
+    with pytest.raises(GatewayError):
+        await rt.commit(2)
     assert rt.version == 0 and rt.access_log is None
     await rt.prepare(3, config(log={"access": True}))
     await rt.prepare(4, config())
-    await rt.commit(3)
+    with pytest.raises(GatewayError):
+        await rt.commit(3)
     assert rt.version == 0
     await rt.commit(4)
     assert rt.version == 4 and rt.access_log is None
