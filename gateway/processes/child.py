@@ -62,7 +62,7 @@ class Child:
             state=self.state,
             restarts=self.restarts,
             since_s=self.since_s,
-            version=version if self.state in ("ready", "draining") else 0,
+            version=version if self.state in ("ready", "hung", "draining") else 0,
             reason=self.reason,
         )
 

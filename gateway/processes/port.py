@@ -47,7 +47,7 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Its number, and its row of the shared table; -1 is the supervisor."""
     pid: int
     state: str
-    """`starting`, `ready`, `draining`, `restarting` or `stopped`."""
+    """`starting`, `ready`, `hung`, `draining`, `restarting` or `stopped`."""
     restarts: int = 0
     since_s: float = 0.0
     """Unix time of the last change of state."""

@@ -105,6 +105,8 @@ ABORT: Method[int, None] = Method("abort", int, None, COMMIT_S)
 STATES: Method[tuple[WorkerState, ...], None] = Method("states", tuple[WorkerState, ...], None, ASK_S)
 SNAPSHOT: Method[None, Snapshot] = Method("snapshot", None, Snapshot, SNAPSHOT_S)
 DRAIN: Method[None, None] = Method("drain", None, None, DRAIN_S)
+PULSE: Method[None, None] = Method("pulse", None, None, ASK_S)
+"""Answered at once by a process whose event loop runs."""
 
 
 class RemoteMember:
@@ -162,6 +164,7 @@ class RemoteLeader:
         link.answer(ABORT, member.abort)
         link.answer(SNAPSHOT, self._on_snapshot)
         link.answer(DRAIN, self._on_drain)
+        link.answer(PULSE, self._on_pulse)
         link.hear(STATES, self._on_states)
 
     def __repr__(self) -> str:
@@ -247,6 +250,9 @@ class RemoteLeader:
 
     async def _on_drain(self, _: None) -> None:
         await self._member.drain()
+
+    async def _on_pulse(self, _: None) -> None:
+        """Answer: that is all that is asked."""
 
 
 def serve_leader(

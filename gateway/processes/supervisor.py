@@ -4,6 +4,7 @@
 - A process that died: its link closes, its member is detached, its row of the shared table is cleared, it starts again, at
   once if it had served for a while, else after a growing delay. New connections go to the others meanwhile.
 - A process whose link broke but that lives is drained and replaced: it would serve an old configuration for ever.
+- A process that lives but does not answer (pulse.py) gets no new connections, and is killed and replaced when it goes on so.
 - When no process has ever become ready and one dies `EARLY_DEATHS` times in a row, the supervisor gives up with code 1.
 - SIGTERM or SIGINT: all drain, then it ends with 0. A second one: all stop now. SIGHUP: the configuration is loaded again.
 - When the supervisor itself dies, the kernel tells its processes (spawn.py), and they drain.
@@ -29,6 +30,7 @@ from gateway.processes.leader import Leader
 from gateway.processes.link import Link
 from gateway.processes.listen import Steering, bind_listeners
 from gateway.processes.port import ProcessStatus
+from gateway.processes.pulse import Patience, watch
 from gateway.processes.remote import Joining, RemoteMember, serve_leader
 from gateway.shared.layout import COLUMNS
 from gateway.shared.table import SharedTable
@@ -53,6 +55,7 @@ def run(
     command: Sequence[str],
     *,
     on_ready: Callable[[str, int], None] | None = None,
+    patience: Patience | None = None,
 ) -> int:
     """Serve with `config.server.processes` processes until told to stop; return the exit code.
 
@@ -61,12 +64,13 @@ def run(
         source: where a reload reads it again.
         command: the serving process, without the arguments of `spawn.MemberArguments`.
         on_ready: called with host and port when every process serves for the first time.
+        patience: with processes that do not answer.
 
     Raises:
         ConfigError: the port cannot be had; nothing was started.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Supervisor(config, source, command, on_ready=on_ready).run())
+        return runner.run(Supervisor(config, source, command, on_ready=on_ready, patience=patience).run())
 
 
 @asynccontextmanager
@@ -100,8 +104,10 @@ class Supervisor:
         command: Sequence[str],
         *,
         on_ready: Callable[[str, int], None] | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._config = config
+        self._patience = patience or Patience()
         self._command = tuple(command)
         self._on_ready = on_ready
         self._started_s = wall_s()
@@ -181,6 +187,7 @@ class Supervisor:
         """Run one process until it ends; return how long it was ready, None if it never was."""
         loop = asyncio.get_running_loop()
         ready_at: float | None = None
+        up = asyncio.Event()
 
         async def join(joining: Joining) -> None:
             if self._stop.is_set():
@@ -195,6 +202,7 @@ class Supervisor:
                 return
             child.move("ready")
             log.info("%s (pid %d) is ready", child.name, child.pid)
+            up.set()
             self._became_ready()
 
         try:
@@ -208,9 +216,11 @@ class Supervisor:
             async with link, asyncio.TaskGroup() as tasks:
                 starting = tasks.create_task(self._mind_start(child))
                 linked = tasks.create_task(self._mind_link(child, link))
+                answering = tasks.create_task(self._mind_pulse(child, link, up))
                 code = await child.wait()
                 starting.cancel()
                 linked.cancel()
+                answering.cancel()
         finally:
             self._leader.detach(child.name)
             self._table.clear_row(child.index)
@@ -233,6 +243,24 @@ class Supervisor:
         child.move("draining")
         self._steer()
         await child.end(self._drain_limit_s())
+
+    async def _mind_pulse(self, child: Child, link: Link, up: asyncio.Event) -> None:
+        def silent() -> None:
+            if child.state == "ready":
+                log.warning("%s (pid %d) does not answer, new connections go to the others", child.name, child.pid)
+                child.move("hung")
+                self._steer()
+
+        def heard() -> None:
+            if child.state == "hung":
+                log.info("%s (pid %d) answers again", child.name, child.pid)
+                child.move("ready")
+                self._steer()
+
+        await up.wait()
+        if await watch(link, self._patience, silent=silent, heard=heard):
+            log.error("%s (pid %d) still does not answer and is killed", child.name, child.pid)
+            child.send(signal.SIGKILL)
 
     def _restart(self, name: str) -> None:
         """Replace a process by another, because it runs no known configuration any more."""

@@ -10,7 +10,8 @@ Run by a supervisor: `python -m tests.support.serving_child MODE --member ...`. 
 - `hang up`: closes the link and goes on serving.
 
 Modes: `serve`; `crash` before joining; `refuse` lets process 1 refuse the log level `error` in `prepare`, and `commit` lets it
-fail to commit `warning`; `stuck` ignores SIGTERM; `silent` never says that it is ready.
+fail to commit `warning`; `stuck` ignores SIGTERM; `silent` never says that it is ready; `impatient` is `serve` under a supervisor that soon
+notices who does not answer.
 """
 
 from __future__ import annotations

@@ -143,13 +143,15 @@ async def supervised(config: pathlib.Path, mode: str = "serve") -> AsyncIterator
 
 def main() -> int:
     from gateway.config.load import ConfigSource
+    from gateway.processes.pulse import Patience
     from gateway.processes.supervisor import run
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     mode, path = sys.argv[1:]
     source = ConfigSource(path)
     command = [sys.executable, "-m", "tests.support.serving_child", mode]
-    return run(source.load(), source, command, on_ready=lambda host, port: print(f"ready {port}", flush=True))
+    patience = Patience(gap_s=0.1, limit_s=0.4, misses=5) if mode == "impatient" else None
+    return run(source.load(), source, command, on_ready=lambda host, port: print(f"ready {port}", flush=True), patience=patience)
 
 
 if __name__ == "__main__":

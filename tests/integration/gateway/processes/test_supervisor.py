@@ -108,6 +108,31 @@ async def test_a_killed_process_under_traffic_is_replaced_and_its_row_cleared(wr
             assert (await fresh[1].ask("who"))["version"] == 1
 
 
+async def test_a_process_that_does_not_answer_is_left_alone_and_then_replaced(write: Callable[..., pathlib.Path]) -> None:
+    """New connections go to the others while it is silent and come back when it answers; one that stays silent is killed."""
+    async with supervised(write(), "impatient") as running, running.each(2) as (witness, silent):
+        victim = await silent.ask("who")
+
+        async def until(holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+            async with asyncio.timeout(20):
+                while not holds(process := _processes(await witness.ask("status"))[1]):
+                    await asyncio.sleep(0.02)
+            return process
+
+        os.kill(victim["pid"], signal.SIGSTOP)
+        await until(lambda process: process["state"] == "hung")
+        assert {(await running.ask("who"))["index"] for _ in range(30)} == {0}
+        os.kill(victim["pid"], signal.SIGCONT)
+        process = await until(lambda process: process["state"] == "ready")
+        assert process["restarts"] == 0 and (await silent.ask("who"))["pid"] == victim["pid"]
+        os.kill(victim["pid"], signal.SIGSTOP)
+        process = await until(lambda process: process["restarts"] == 1 and process["state"] == "ready")
+        assert process["reason"] == "killed by SIGKILL"
+        async with running.each(2) as fresh:
+            assert (await fresh[1].ask("who"))["version"] == 1
+    assert "still does not answer" in running.log
+
+
 async def test_sigterm_drains_and_ends_with_0(write: Callable[..., pathlib.Path]) -> None:
     """What is in flight ends well, new connections are refused, and the exit code is 0."""
     async with supervised(write()) as running, running.each(2) as clients:
