@@ -440,6 +440,15 @@ class Connection(HttpToolsProtocol):
             self._serve(self._waiting.popleft())
 
     @property
+    def unread_bytes(self) -> int:
+        """Bytes of complete answers that the client has not taken."""
+        transport = self.transport
+        if (not self._stalled and not self._closing) or transport is None:
+            return 0
+        size: int = transport.get_write_buffer_size()
+        return size
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of bodies that came in pieces and are not served yet."""
         held = sum(request.size for request in self._waiting)

@@ -23,6 +23,9 @@ BACKLOG = 4096
 BODIES_BYTES = 1 << 30
 """Room of a process for request bodies that came in pieces, all together; twice `max_body_bytes` where that is more."""
 
+UNREAD_BYTES = 1 << 30
+"""Room of a process for whole answers that their clients do not read, all together."""
+
 
 class Listener:
     """One listening socket of a process. Made by the application, used on its loop; `close` works in every state."""
@@ -79,13 +82,24 @@ class Listener:
         )
 
     def sweep(self, now_s: float) -> None:
-        """End connections that idled or dawdled too long; called about every second."""
-        held = 0
+        """End connections that idled or dawdled too long, or keep too much from being freed; called about every second."""
+        held = unread = 0
+        slow: list[Connection] = []
         for connection in tuple(self.server_state.connections):
             if isinstance(connection, Connection):
                 connection.overdue(now_s)
                 held += connection.held_bytes
+                if waits := connection.unread_bytes:
+                    unread += waits
+                    slow.append(connection)
         self.body_bytes = held
+        if unread > UNREAD_BYTES:
+            slow.sort(key=lambda one: one.since_s)
+            for connection in slow:
+                unread -= connection.unread_bytes
+                connection.abort()
+                if unread <= UNREAD_BYTES:
+                    break
 
     def hold(self, size: int) -> bool:
         """Take room for a piece of a body; False where there is none."""

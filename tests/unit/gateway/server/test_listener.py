@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.support.client_line import ClientLine, ClientTransport, LineLoop
 
 POST = b"POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
@@ -69,6 +71,25 @@ def test_a_sweep_reaches_every_connection() -> None:
     line.listener.limits = line.listener.limits.model_copy(update={"keep_alive_timeout_s": 40.0})
     line.listener.sweep(line.loop.now_s)
     assert line.transport.closed and second.closed
+
+
+def test_answers_that_nobody_reads_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more than the room for them waits to be read, those that waited longest are cut off, until the rest fits."""
+    monkeypatch.setattr("gateway.server.listener.UNREAD_BYTES", 250)
+    line = ClientLine()
+    others = [ClientTransport() for _ in range(3)]
+    connections = [line.connect(transport) for transport in others]
+    for transport, connection, closes in zip(others, connections, (b"", b"Connection: close\r\n", b""), strict=True):
+        line.loop.now_s += 1
+        connection.pause_writing()
+        connection.data_received(POST.replace(b"Content", closes + b"Content"))
+        transport.unsent_bytes = 100
+    line.transport.unsent_bytes = 1000  # of an answer under way, which has its own limits
+    line.listener.sweep(line.loop.now_s)
+    assert [transport.aborted for transport in (line.transport, *others)] == [False, True, False, False]
+    others[1].unsent_bytes = 200
+    line.listener.sweep(line.loop.now_s)
+    assert [transport.aborted for transport in (line.transport, *others)] == [False, True, True, False]
 
 
 def test_it_says_where_it_listens() -> None:
