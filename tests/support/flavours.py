@@ -86,7 +86,8 @@ def flavours(folder: pathlib.Path) -> Iterator[Flavours]:
     with contextlib.ExitStack() as stack:
         urls: dict[str, str] = {}
         for flavour in FLAVOURS:
-            started = engines(folder / flavour, 1, "--flavour", flavour, "--model", model_of(flavour), "--output-tokens", "12")
+            names = ("--model", model_of(flavour), "--alias", f"lab/{model_of(flavour)}")
+            started = engines(folder / flavour, 1, "--flavour", flavour, *names, "--output-tokens", "12")
             urls[flavour] = stack.enter_context(started).url
         config = {
             "workers": [*({"url": url} for url in urls.values()), {"url": f"http://127.0.0.1:{nobody}", "models": [ABSENT]}],

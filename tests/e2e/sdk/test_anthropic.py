@@ -71,6 +71,16 @@ def test_tools(claude: anthropic.Anthropic, model: str) -> None:
 
 
 @speaks
+def test_beta_features_reach_the_engine(claude: anthropic.Anthropic, fleet: Flavours, model: str, flavour: str) -> None:
+    """The headers by which clients ask for features and a version travel on."""
+    message = claude.beta.messages.create(model=model, max_tokens=100, messages=[{"role": "user", "content": "hello"}], betas=["a-beta"])
+    assert message.content
+    seen = fleet.engines[flavour].last("/v1/messages")
+    headers = {name.lower(): value for name, value in seen["headers"]}
+    assert headers["anthropic-beta"] == "a-beta" and headers["anthropic-version"]
+
+
+@speaks
 def test_tokens_are_counted(claude: anthropic.Anthropic, model: str) -> None:
     """The count of a prompt is what the message is charged, its cached part and all."""
     counted = claude.messages.count_tokens(model=model, messages=SAY)

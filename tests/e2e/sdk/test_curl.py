@@ -102,13 +102,15 @@ def test_a_body_that_says_it_is_a_form(chat: str, fleet: Flavours, model: str, f
 
 
 @pytest.mark.parametrize("flavour", MESSAGES_FLAVOURS, indirect=True)
-def test_messages(fleet: Flavours, model: str, tmp_path: pathlib.Path) -> None:
-    """Anthropic's route, whole and as a stream that ends in `message_stop`."""
+def test_messages(fleet: Flavours, model: str, flavour: str, tmp_path: pathlib.Path) -> None:
+    """Anthropic's route, whole and as a stream that ends in `message_stop`; a query string travels on."""
     url = f"{fleet.url}/v1/messages"
     version = ("-H", "anthropic-version: 2023-06-01")
     assert curl(tmp_path, *JSON, *version, url, data=ask(model, max_tokens=50)).json["content"][0]["text"] == ECHOED
     got = curl(tmp_path, "-N", *JSON, *version, url, data=ask(model, max_tokens=50, stream=True))
     assert got.body.startswith(b"event: message_start\ndata: ") and b"event: message_stop\n" in got.body[-80:]
+    assert curl(tmp_path, *JSON, *version, f"{url}?beta=true", data=ask(model, max_tokens=5)).status == 200
+    assert dict(fleet.engines[flavour].last("/v1/messages?beta=true")["headers"])["anthropic-version"] == "2023-06-01"
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

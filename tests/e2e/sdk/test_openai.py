@@ -195,6 +195,13 @@ def test_models(client: openai.OpenAI, model: str) -> None:
     assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
 
 
+def test_names_with_a_slash(client: openai.OpenAI, model: str) -> None:
+    """A model named as on a hub, `owner/name`, is asked for and looked up by that name."""
+    assert client.models.retrieve(f"lab/{model}").id == f"lab/{model}"
+    answer = client.chat.completions.create(model=f"lab/{model}", messages=SAY)
+    assert (answer.model, answer.choices[0].message.content) == (f"lab/{model}", ECHOED)
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_an_unknown_model(client: openai.OpenAI, fleet: Flavours, stream: bool) -> None:
     """The gateway itself refuses a model that nobody serves: no engine is asked."""
