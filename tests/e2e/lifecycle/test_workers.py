@@ -14,7 +14,7 @@ import pytest
 from gateway.sdk import AsyncClient, SmgApiError, Unreachable
 from harness.sim import running
 from tests.support.gateway_process import gateway_process, until, until_holds
-from tests.support.outcomes import CHAT, Outcome, ask, body, client, keep_asking
+from tests.support.outcomes import CHAT, ask, body, client, keep_asking
 
 
 async def test_a_removed_worker_ends_what_it_has_and_can_come_back(tmp_path: pathlib.Path) -> None:
