@@ -45,11 +45,13 @@ class Requests(RuleBasedStateMachine):
 
     asked = Bundle("asked")
 
-    @initialize(config=st.sampled_from(CONFIGS), keyed=st.booleans())
-    def open(self, config: dict[str, Any], keyed: bool) -> None:
+    @initialize(config=st.sampled_from(CONFIGS), keyed=st.booleans(), hedged=st.booleans())
+    def open(self, config: dict[str, Any], keyed: bool, hedged: bool) -> None:
         logging.disable(logging.CRITICAL)
         limits = {"first_byte_s": 10, "first_token_s": 15, "idle_s": 12, "total_s": 60}
         config = {"timeouts": limits, "server": {"write_timeout_s": 25}, **config}
+        if hedged:
+            config["hedge"] = {"enabled": True, "min_delay_s": 0.05, "max_ratio": 1}
         self.states = [state(number, api_key="k" if keyed and number == 0 else None) for number in range(WORKERS)]
         self.rig = Rig(self.states, config)
         for pool in self.rig.rt.router.pools:
@@ -108,6 +110,13 @@ class Requests(RuleBasedStateMachine):
         call = self._one(data, headless=True)
         if call is not None:
             call.refuse()
+
+    @precondition(lambda self: self.rig.calls)
+    @rule(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        call = self._one(data, headless=True)
+        if call is not None:
+            call.stream(chunk("a"), end=False)
 
     @precondition(lambda self: self.rig.calls)
     @rule(data=st.data(), stream=st.booleans())
@@ -179,6 +188,7 @@ class Requests(RuleBasedStateMachine):
         assert list(rig.driver.active) == [x for x in rig.exchanges if not x.over]
         for x, client in zip(rig.exchanges, rig.clients, strict=True):
             assert x.over == bool(client.released) and client.begun <= 1
+            assert not x.started or len(x.attempts) <= 1, "two workers write to one client"
             if not x.over:
                 assert x.attempts or x.waiting or x.resend_timer, "nothing would ever end it"
                 assert x.started == bool(client.begun)
