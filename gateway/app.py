@@ -102,7 +102,10 @@ class Serving:
         if listener is not None:
             listener.limits = config.server
             if listener.tls is not None and config.server.tls is not None:
-                load_certificate(listener.tls, config.server.tls)
+                try:
+                    load_certificate(listener.tls, config.server.tls)
+                except ConfigError as error:  # the files changed since they were checked; the old certificate goes on
+                    log.error("%s", error.message)
         setup_logging(config.log.level, json_lines=config.log.json_lines)
 
     async def _drain(self) -> None:
