@@ -35,9 +35,11 @@ def account(x: Exchange, rt: Runtime) -> None:
     ticket = x.ticket
     if ticket is not None:
         x.ticket = None
-        if usage is not None:
+        if not x.attempt_count:
+            ticket.abandon()  # no worker was asked: it does not count against the tenant
+        elif usage is not None:
             ticket.settle(usage.prompt_tokens + usage.completion_tokens)
-        elif x.attempt_count and x.status == 499:
+        elif x.status == 499:
             ticket.settle(len(x.prompt) // _BYTES_A_TOKEN)  # the worker had begun: who leaves in time does not work for free
         elif x.status != 200 or not x.endpoint.uses_tokens:
             ticket.settle(0)  # nothing was generated for it; any other answer without a usage keeps its estimate

@@ -8,8 +8,9 @@ import pytest
 
 from gateway.admission.admission import Ticket
 from gateway.protocol.usage import Usage
+from gateway.workers.state import Status
 from tests.support.compiled import interpreted_only
-from tests.support.exchange import ANSWER, DONE, EVENTS, FINISH, USAGE, Rig, chunk
+from tests.support.exchange import ANSWER, DONE, EVENTS, FINISH, USAGE, Rig, chunk, state
 
 pytestmark = interpreted_only
 
@@ -229,3 +230,9 @@ def test_a_span_hears_the_end() -> None:
             ("attempt", "http://w1:8000", 200, ""),
             ("end", 200, "", Usage(5, 2, 0), {"first_token_s": None}),
         ]
+
+
+def test_what_no_worker_was_asked_does_not_count_against_the_tenant() -> None:
+    """A refusal for want of a worker gives the request back: the next one is refused for the same reason, not for the limit."""
+    with Rig([state(0, status=Status.NOT_READY)], {"admission": {"tenant_limit": {"requests_per_minute": 1}}}) as rig:
+        assert [rig.ask()[1].status for _ in range(3)] == [503, 503, 503]
