@@ -62,6 +62,7 @@ class Serving:
         self.rt.on_tick.append(self.driver.tick)
         self.rt.on_configure.append(self._configured)
         self.rt.on_prepare.append(self._check)
+        self.rt.on_settle = self._settle
         self.rt.on_drain = self._drain
         self.listener: Listener | None = None
 
@@ -107,6 +108,10 @@ class Serving:
                 except ConfigError as error:  # the files changed since they were checked; the old certificate goes on
                     log.error("%s", error.message)
         setup_logging(config.log.level, json_lines=config.log.json_lines)
+
+    def _settle(self) -> None:
+        if self.listener is not None:
+            self.listener.say_goodbye()
 
     async def _drain(self) -> None:
         if self.listener is not None:

@@ -120,6 +120,8 @@ class Runtime:
         """Called by `commit` with the new configuration; they must not fail."""
         self.on_prepare: list[Callable[[GatewayConfig], None]] = []
         """Called by `prepare`; they raise `ConfigError` where the new configuration cannot be used, and change nothing."""
+        self.on_settle: Callable[[], None] | None = None
+        """Called when a drain begins, while connections are still taken."""
         self.on_drain: Callable[[], Awaitable[None]] | None = None
         self.report_failure: Callable[[str], None] = _nobody
         """Tells the fleet that a worker refused a connection."""
@@ -239,6 +241,8 @@ class Runtime:
     async def drain(self) -> None:
         """Stop taking connections, return when the last request has ended or the drain time is over."""
         self.draining = True
+        if self.on_settle is not None:
+            self.on_settle()
         if self.config.server.drain_settle_s:
             await asyncio.sleep(self.config.server.drain_settle_s)
         if self.on_drain is not None:

@@ -23,6 +23,8 @@ BACKLOG = 4096
 BODIES_BYTES = 1 << 30
 """Room of a process for request bodies that came in pieces, all together; twice `max_body_bytes` where that is more."""
 
+GOODBYE_S = 0.1
+"""Time that connections without a request have, once the socket is closed, to send what may be on its way already."""
 UNREAD_BYTES = 1 << 30
 """Room of a process for whole answers that their clients do not read, all together."""
 
@@ -62,6 +64,7 @@ class Listener:
         )
         self.uvicorn_config.load()
         self._server: asyncio.Server | None = None
+        self._socket: socket.socket | None = None
 
     def __repr__(self) -> str:
         return f"<Listener {self.address} [{len(self.server_state.connections)} connections{', closing' if self.closing else ''}]>"
@@ -76,6 +79,7 @@ class Listener:
 
     async def start(self, sock: socket.socket) -> None:
         """Take connections from a bound socket, which it owns from here on."""
+        self._socket = sock
         handshake_s = self.limits.header_timeout_s if self.tls is not None else None
         self._server = await self.loop.create_server(
             self._connection, sock=sock, ssl=self.tls, ssl_handshake_timeout=handshake_s, backlog=BACKLOG
@@ -113,14 +117,25 @@ class Listener:
         """Give the room of a body back."""
         self.body_bytes = max(0, self.body_bytes - size)
 
+    def say_goodbye(self) -> None:
+        """Let every answer from now on be its connection's last, and say so in it; connections are still taken.
+
+        Clients that keep their connections then leave one by one, each after an answer, and few are left when the drain closes
+        those that idle, which a client may be about to use.
+        """
+        self.closing = True
+
     async def drain(self, timeout_s: float) -> bool:
         """Take no more connections, let requests in flight end; say whether all did within the time."""
         self.closing = True
+        deadline = self.loop.time() + timeout_s
         if self._server is not None:
+            queued = self._take_queued()
             self._server.close()
+            await self._open(queued)
+            await asyncio.sleep(GOODBYE_S)
         for connection in tuple(self.server_state.connections):
             connection.shutdown()
-        deadline = self.loop.time() + timeout_s
         # Polled, since the request path should not pay for an event that only this waits for.
         while (self.server_state.connections or self.driver.active) and self.loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -141,6 +156,28 @@ class Listener:
             if not self.server_state.connections and not self.server_state.tasks:
                 break
             await asyncio.sleep(0)
+
+    def _take_queued(self) -> list[socket.socket]:
+        """Accept what waits in the queue of the listening socket: closing that would reset it."""
+        queued: list[socket.socket] = []
+        assert self._socket is not None
+        try:
+            while True:
+                queued.append(self._socket.accept()[0])
+        except OSError:  # BlockingIOError: the queue is empty; any other: it cannot be had
+            return queued
+
+    async def _open(self, queued: list[socket.socket]) -> None:
+        """Make connections of accepted sockets; one that is gone already, or fails its handshake, is dropped."""
+        for sock in queued:
+            sock.setblocking(False)
+        handshake_s = min(self.limits.header_timeout_s, 5.0) if self.tls is not None else None
+        opened = (
+            self.loop.connect_accepted_socket(self._connection, sock, ssl=self.tls, ssl_handshake_timeout=handshake_s) for sock in queued
+        )
+        for sock, outcome in zip(queued, await asyncio.gather(*opened, return_exceptions=True), strict=True):
+            if isinstance(outcome, BaseException):
+                sock.close()
 
     def _connection(self) -> Connection:
         return Connection(self)

@@ -50,6 +50,7 @@ async def test_sigterm_drains(tmp_path: pathlib.Path, processes: int) -> None:
                         late = await ask(client_of_its_own := client(), gateway.url, body(max_tokens=1))
                         await client_of_its_own.aclose()
                         assert late.ok, "load balancers send requests until they have noticed"
+                        assert late.headers["connection"] == "close", "who keeps connections hears that this one ends"
                     await asyncio.sleep(0.02)
             assert seen.count(503) >= 3 and seen == sorted(seen, key=[200, 503, 0].index), seen
             assert not any(one.done() for one in work), "the port closed while they were in flight"
@@ -59,6 +60,28 @@ async def test_sigterm_drains(tmp_path: pathlib.Path, processes: int) -> None:
             assert await gateway.ended(5) == 0
             assert engine.state().aborted == 0
             await until_holds(lambda: engine.state().connections == 0, 1.0)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_a_drain_under_load_loses_nobody(tmp_path: pathlib.Path, processes: int) -> None:
+    """Clients that ask on and on, over kept connections, are answered until they are refused: no connection breaks under a request."""
+    async with running(decode_base_ms=1.0) as engine:
+        config = {"workers": [{"url": engine.url}], "server": {"drain_settle_s": 0.5}}
+        async with gateway_process(tmp_path, config, processes=processes) as gateway:
+
+            async def until_refused() -> list[Outcome]:
+                outcomes: list[Outcome] = []
+                async with client() as http:
+                    while not outcomes or "ConnectError" not in outcomes[-1].broken:
+                        outcomes.append(await ask(http, gateway.url, body(stream=len(outcomes) % 2 == 0, max_tokens=2)))
+                return outcomes
+
+            work = [asyncio.ensure_future(until_refused()) for _ in range(24)]
+            await until_holds(lambda: engine.state().requests > 100)
+            gateway.child.signal(signal.SIGTERM)
+            outcomes = [one for each in await asyncio.gather(*work) for one in each[:-1]]
+            assert all(one.ok for one in outcomes), [one for one in outcomes if not one.ok]
+            assert len(outcomes) > 200 and await gateway.ended(5) == 0
 
 
 @pytest.mark.parametrize("processes", [1, 2])
