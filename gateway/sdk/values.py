@@ -31,6 +31,11 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     is_healthy: bool = False
 
     @property
+    def known_engine(self) -> str:
+        """The engine; empty before the worker has said what it is, when the gateway reports `openai` for want of better."""
+        return "" if self.status in ("pending", "failed") and self.engine == "openai" and not self.models else self.engine
+
+    @property
     def model_names(self) -> list[str]:
         """The names of its models."""
         return [str(model.get("name") or model.get("id") or "") if isinstance(model, dict) else str(model) for model in self.models]

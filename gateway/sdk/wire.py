@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -107,6 +108,8 @@ def _reason(error: Exception) -> str:
             return f"its certificate is not trusted: {below.verify_message.lower()}"
         if isinstance(below, ConnectionRefusedError):
             return "connection refused"
+        if isinstance(below, socket.gaierror):
+            return f"its host name is not known: {(below.strerror or str(below)).lower()}"
         below = below.__cause__ or below.__context__
     text = str(error) or type(error).__name__
     return "connection refused" if "refused" in text or "All connection attempts failed" in text else text[:200]

@@ -146,6 +146,8 @@ class Watcher:
                 logging.WARNING if worse else logging.INFO,
                 "worker %s: %s -> %s%s", one.spec.url, before.status, after.status, f" ({after.reason})" if after.reason else "",
             )  # fmt: skip
+        elif after.status is Status.PENDING and after.failures and after.reason != before.reason:
+            log.info("worker %s: not up yet (%s)", one.spec.url, after.reason)
         if (after.status, after.reason, after.recovered) != (before.status, before.reason, before.recovered):
             one.changed()
             self._changed(one)

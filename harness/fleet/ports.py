@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 
 HOST = "127.0.0.1"
@@ -23,4 +24,4 @@ def trouble_with(port: int) -> str | None:
         with socket.create_server((HOST, port)):
             return None
     except OSError as error:
-        return str(error)
+        return (os.strerror(error.errno) if error.errno else str(error)).lower()

@@ -6,11 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import msgspec
-
 from harness.sim.engine import SimEngine
-from harness.sim.faults import Fault
-from harness.sim.serve import ports_from, serve, several
+from harness.sim.faults import fault_from
+from harness.sim.serve import ports_from, serve, several, trouble
 from harness.sim.settings import FLAVOURS, TASKS, SimSettings
 
 NUMBERS: dict[str, tuple[str, type[int] | type[float], str]] = {
@@ -60,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             api_key=given.api_key,
             **{field: getattr(given, field) for field, _, _ in NUMBERS.values() if getattr(given, field) is not None},
         )
-        faults = [msgspec.json.decode(text, type=Fault) for text in given.fault]
+        faults = [fault_from(text) for text in given.fault]
         ports = ports_from(given.port, given.count)
         serve(
             several(settings, given.count),
@@ -72,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             faults=faults,
         )
     except (ValueError, OSError) as problem:
-        sys.stderr.write(f"error: {problem}\n")
+        sys.stderr.write(f"error: {trouble(problem, given.host)}\n")
         return 2
     return 0
 

@@ -82,6 +82,18 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError("status is from 400 to 599")
 
 
+def fault_from(text: str) -> Fault:
+    """Read a fault that was given as JSON on a command line.
+
+    Raises:
+        ValueError: it is none; the message says why.
+    """
+    try:
+        return msgspec.json.decode(text, type=Fault)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"--fault {text}: {str(error).lower()}; kinds are {', '.join(Kind)}") from None
+
+
 class Faults:
     """The armed faults of one engine, oldest first."""
 

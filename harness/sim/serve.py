@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import signal
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
@@ -39,6 +41,14 @@ def ports_from(first: int, count: int) -> list[int]:
     return list(range(first, first + count))
 
 
+def trouble(problem: ValueError | OSError, host: str) -> str:
+    """Say in words why engines did not start."""
+    if not isinstance(problem, OSError):
+        return str(problem)
+    said = (os.strerror(problem.errno) if problem.errno and problem.errno > 0 else problem.strerror or str(problem)).lower()
+    return f"cannot listen on {host}: {said}; choose other ports with --port" if problem.errno == errno.EADDRINUSE else said
+
+
 def several(settings: SimSettings, count: int) -> list[SimSettings]:
     """Return the settings of `count` engines that differ by their seed; one alone takes the process down when it crashes."""
     return [replace(settings, seed=settings.seed + place, crash_exits=count == 1) for place in range(count)]
@@ -67,7 +77,10 @@ def serve(
 
     Raises:
         OSError: when a port is taken or a PEM file cannot be read; no engine is left.
+        ValueError: when one of the two PEM files is missing.
     """
+    if (tls_cert is None) is not (tls_key is None):
+        raise ValueError("HTTPS takes both a certificate and a key: --tls-cert and --tls-key")
     if len(settings) != len(ports):
         raise ValueError(f"{len(settings)} engines need as many ports, not {len(ports)}")
     tls = tls_context(tls_cert, tls_key) if tls_cert and tls_key else None

@@ -36,8 +36,9 @@ def check(ctx: typer.Context, file: File, as_json: Json = False) -> None:
         return
     for hint in found:
         context.out.hint(hint)
+    name = NAME_OF_STDIN if file == "-" else file
     context.out.line(
-        f"{file}: ok, {_count(len(config.workers), 'worker')}, {_count(len(config.discovery), 'discovery source')}, "
+        f"{name}: ok, {_count(len(config.workers), 'worker')}, {_count(len(config.discovery), 'discovery source')}, "
         f"policy {config.routing.policy}, listens on {config.server.host}:{config.server.port}"
     )
 

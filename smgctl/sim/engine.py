@@ -43,18 +43,25 @@ def engine(
     flavour: Annotated[FlavourName, typer.Option(help="Whose HTTP surface is spoken.")] = FlavourName.VLLM,
     port: Annotated[int, typer.Option(help="First port; 0 takes free ones.")] = 0,
     count: Annotated[int, typer.Option(min=1, help="Engines in this process, on ports counting up.")] = 1,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    model: Annotated[str, typer.Option(help="Name of the served model.", rich_help_panel=WHAT)] = "sim-model",
-    alias: Annotated[list[str] | None, typer.Option(help="Further name of the model; repeat for more.", rich_help_panel=WHAT)] = None,
-    lora: Annotated[list[str] | None, typer.Option(help="Name of a LoRA adapter; repeat for more.", rich_help_panel=WHAT)] = None,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    model: Annotated[str, typer.Option(metavar="NAME", help="Name of the served model.", rich_help_panel=WHAT)] = "sim-model",
+    alias: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Further name of the model; repeatable.", rich_help_panel=WHAT)
+    ] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Name of a LoRA adapter; repeatable.", rich_help_panel=WHAT)
+    ] = None,
     task: Annotated[
-        list[TaskName] | None, typer.Option(help="What the model is for; everything unless given.", rich_help_panel=WHAT)
+        list[TaskName] | None,
+        typer.Option(metavar="TASK", help="generate, embed or rerank; repeatable: all unless given.", rich_help_panel=WHAT),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed and same prompt give the same text.", rich_help_panel=WHAT)] = 0,
     output_tokens: Annotated[int, typer.Option(help="Mean length of an answer that nothing cuts short.", rich_help_panel=WHAT)] = 48,
-    api_key: Annotated[str | None, typer.Option(help="Bearer token that clients must send.", rich_help_panel=WHAT)] = None,
-    tls_cert: Annotated[str | None, typer.Option(help="PEM file; with --tls-key the engines speak HTTPS.", rich_help_panel=WHAT)] = None,
-    tls_key: Annotated[str | None, typer.Option(help="PEM file of the key.", rich_help_panel=WHAT)] = None,
+    api_key: Annotated[str | None, typer.Option(metavar="KEY", help="Bearer token that clients must send.", rich_help_panel=WHAT)] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="PEM file; with --tls-key the engines speak HTTPS.", rich_help_panel=WHAT)
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="PEM file of the key.", rich_help_panel=WHAT)] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(metavar="JSON", help='Fault armed from the start, as {"kind":"error","rate":0.1}; repeat for more.'),
@@ -73,10 +80,9 @@ def engine(
     Prints "listening URL" for each engine once all of them listen, and runs until SIGTERM or Ctrl-C.
     Arm faults with POST URL/_sim/faults, see what an engine saw with GET URL/_sim/state.
     """
-    import msgspec
-
-    from harness.sim import Fault, SimSettings
-    from harness.sim.serve import ports_from, serve, several
+    from harness.sim import SimSettings
+    from harness.sim.faults import fault_from
+    from harness.sim.serve import ports_from, serve, several, trouble
     from harness.sim.settings import TASKS
 
     context: SmgContext = ctx.obj
@@ -104,8 +110,8 @@ def engine(
             kv_tokens=kv_tokens,
             block_size=block_size,
         )
-        faults = [msgspec.json.decode(text, type=Fault) for text in fault or ()]
+        faults = [fault_from(text) for text in fault or ()]
         ports = ports_from(port, count)
         serve(several(settings, count), host, ports, ready=ready, tls_cert=tls_cert, tls_key=tls_key, faults=faults)
     except (ValueError, OSError) as problem:
-        context.abort(str(problem), ExitCode.USAGE)
+        context.abort(trouble(problem, host), ExitCode.USAGE)

@@ -32,5 +32,8 @@ def list_workers(
     else:
         context.out.table(
             COLUMNS,
-            [(w.url, w.status, w.engine, w.model_names, w.load, w.priority, w.cost, w.breaker, w.id, w.reason) for w in found.workers],
+            [
+                (w.url, w.status, w.known_engine, w.model_names, w.load, w.priority, w.cost, w.breaker, w.id, w.reason)
+                for w in found.workers
+            ],
         )

@@ -26,7 +26,7 @@ def show(
             "url": found.url,
             "status": found.status,
             "reason": found.reason,
-            "engine": f"{found.engine} {found.version}".strip(),
+            "engine": f"{found.known_engine} {found.version}".strip(),
             "models": found.model_names,
             "load": found.load,
             "breaker": found.breaker,

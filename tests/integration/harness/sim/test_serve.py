@@ -87,9 +87,11 @@ def test_a_crash_among_several_leaves_the_others() -> None:
     [
         (["--max-running", "0"], "max_running must be at least 1"),
         (["--port", "65535", "--count", "2"], "are not all ports"),
-        (["--fault", '{"kind":"nope"}'], "nope"),
+        (["--fault", '{"kind":"nope"}'], "kinds are latency, stall"),
+        (["--fault", "nope"], "--fault nope: json is malformed"),
+        (["--tls-cert", "cert.pem"], "both a certificate and a key"),
     ],
-    ids=["settings", "ports", "fault"],
+    ids=["settings", "ports", "fault", "json", "tls"],
 )
 def test_settings_that_cannot_be(command: list[str], options: list[str], says: str) -> None:
     """Wrong settings end with exit code 2 and the reason, before anything listens."""
@@ -104,4 +106,4 @@ def test_a_port_that_is_taken() -> None:
         port = url.rsplit(":", 1)[1]
         done = subprocess.run([*MODULE, "--port", port], capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "in use" in done.stderr
+    assert "error: cannot listen on 127.0.0.1: address already in use" in done.stderr

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
-from gateway.config.model import HealthConfig
-from gateway.workers.health import FAILED_S, MAX_START_S, pause_s
-from gateway.workers.record import Life
+from gateway.config.model import HealthConfig, WorkerConfig
+from gateway.workers import record
+from gateway.workers.health import FAILED_S, MAX_START_S, Watcher, pause_s
+from gateway.workers.probe import Outcome
+from gateway.workers.record import Life, Record
 from gateway.workers.state import Status
 
 STEADY = HealthConfig(interval_s=5, jitter=0)
@@ -46,3 +50,16 @@ def test_a_short_interval_is_never_exceeded_by_a_confirmation() -> None:
     """Whoever asks every 50 ms is not slowed down by a failure."""
     quick = HealthConfig(interval_s=0.05, jitter=0)
     assert pause_s(Life(Status.READY, 0.0, failures=1), quick, refused=True, draw=0.5) == 0.05
+
+
+def test_a_worker_that_never_answered_is_told_once_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever mistyped a worker's address finds the reason in the log, once for each reason and not at every check."""
+    caplog.set_level(logging.INFO)
+    one = Record("id", 0, WorkerConfig(url="http://w:1"), "config", STEADY, record.born(0.0), 1000.0)
+    watcher = Watcher(lambda: 1.0, changed=lambda _: None, slow_start_s=lambda: 0.0)
+    for reason in ("the worker refuses connections", "the worker refuses connections", "/health answers 503"):
+        watcher.heard(one, Outcome(False, reason))
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "not up yet (the worker refuses connections)",
+        "not up yet (/health answers 503)",
+    ]

@@ -46,9 +46,15 @@ def test_a_mistake_is_2_and_named(smgctl: Smgctl, plane: ControlPlane) -> None:
     result = smgctl("config", "apply", "-", stdin="a: 1\nretry: {max_attempts: 0}\n")
     assert (result.exit_code, result.output, len(plane.versions)) == (2, "", 1)
     shown = result.errors.splitlines()
-    assert shown[0].startswith("configuration:1: a: unknown key")
-    assert shown[1] == "configuration:2: retry.max_attempts: must be greater than or equal to 1, not 0"
+    assert shown[0].startswith("stdin:1: a: unknown key")
+    assert shown[1] == "stdin:2: retry.max_attempts: must be greater than or equal to 1, not 0"
     assert shown[2] == "error: 2 mistakes in the configuration"
+
+
+def test_a_mistake_is_named_with_its_file(smgctl: Smgctl, file: str) -> None:
+    """The gateway does not know the file's name; the command does."""
+    pathlib.Path(file).write_text("routing: {polcy: random}\n")
+    assert smgctl("config", "apply", file).errors.startswith(f"{file}:1: routing.polcy: unknown key")
 
 
 def test_the_result_is_printed_as_json(smgctl: Smgctl, file: str) -> None:

@@ -48,7 +48,7 @@ def test_hints_do_not_fail_the_check(smgctl: Smgctl, tmp_path: pathlib.Path) -> 
 
 def test_standard_input_is_checked(smgctl: Smgctl) -> None:
     """Mistakes call it stdin."""
-    assert smgctl("config", "check", "-", stdin="workers: [{url: 'http://a'}]").output.startswith("-: ok, 1 worker, ")
+    assert smgctl("config", "check", "-", stdin="workers: [{url: 'http://a'}]").output.startswith("stdin: ok, 1 worker, ")
     result = smgctl("config", "check", "-", stdin="workers: [{url: a}]")
     assert (result.exit_code, result.errors.splitlines()[0]) == (2, "stdin:1: workers[0].url: has no scheme; did you mean http://a?")
 

@@ -20,6 +20,14 @@ def test_workers_are_listed(smgctl: Smgctl, plane: ControlPlane) -> None:
     )
 
 
+def test_an_engine_is_not_named_before_it_is_known(smgctl: Smgctl, plane: ControlPlane) -> None:
+    """A worker that has never answered is shown without an engine, though the gateway reports its fallback."""
+    plane.add("http://a:1", status="pending", engine="openai", version="", models=[])
+    plane.add("http://b:1", status="ready", engine="openai", models=[])
+    assert [line.split()[2] for line in smgctl("worker", "list").output.splitlines()[1:]] == ["-", "openai"]
+    assert "engine:   -" in smgctl("worker", "show", "http://a:1").output
+
+
 def test_only_the_workers_of_a_model(smgctl: Smgctl, plane: ControlPlane) -> None:
     """The gateway is asked for one model."""
     plane.add("http://a:1")
