@@ -38,17 +38,17 @@ clean:
 
 # Debian splits venv's pip off into a package of its own: without it, the system's pip puts pip into the new environment.
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV) 2>/dev/null || \
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || \
 	  { rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(VENV)/bin/python install --quiet pip; }
 
 $(VENV)/.serve: pyproject.toml | $(BIN)/python
 	@echo 'installing smgctl into $(VENV)'
-	$(PIP) -e . 'openai>=2'
+	@$(PIP) -e . 'openai>=2'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	@echo 'installing smgctl and what its tests need into $(VENV)'
-	$(PIP) -e '.[test]'
+	@$(PIP) -e '.[test]'
 	@touch $@
 
 # Not every platform has wheels of the real engine: `make serve` then takes simulated ones, and tests say what they skip.
@@ -65,8 +65,8 @@ $(VENV)/.lint: pyproject.toml | $(BIN)/python
 # Last, since it takes the place of the editable installs above.
 $(VENV)/.compiled: $(SOURCES) $(wildcard $(VENV)/.serve $(VENV)/.test $(VENV)/.lint $(VENV)/.engine) | $(VENV)/$(if $(filter serve,$(MAKECMDGOALS)),.serve,.test)
 	@echo 'compiling the request path (about a minute; SMG_COMPILE=0 skips it)'
-	$(PIP) hatchling 'mypy>=1.19' 'setuptools>=75'
-	$(PIP) --no-deps --no-build-isolation --force-reinstall .
+	@$(PIP) hatchling 'mypy>=1.19' 'setuptools>=75'
+	@$(PIP) --no-deps --no-build-isolation --force-reinstall .
 	@touch $@
 
 # promtool checks the alert rules, curl is one of the clients.

@@ -34,7 +34,7 @@ POLICIES: dict[PolicyName, Callable[[RoutingConfig, Clock, Generator], Policy]] 
     "sticky": Sticky,
     "passthrough": lambda config, clock, rng: Passthrough(),
 }
-"""Name -> how to build it. A new policy is a file and a line here."""
+"""Name -> how to build it. A new policy is a file, a line here, and a name in `PolicyName`."""
 
 
 def make(name: PolicyName, config: RoutingConfig, clock: Clock, rng: Generator) -> Policy:
