@@ -183,8 +183,10 @@ class Driver:
         """Hear that an attempt came to nothing, or broke off half-way."""
         x = attempt.exchange
         scanner = attempt.scanner
-        if scanner is not None and scanner.complete and x.started:
-            self.stream_complete(attempt)  # the worker hung up after its end mark: nothing is missing
+        if scanner is not None and scanner.complete and x.started and (scanner.done or error.code is Code.UPSTREAM_TIMEOUT):
+            # Nothing is missing: the worker hung up behind its end mark, or has said nothing more since the last finish reason.
+            # A connection that broke between the two is a broken stream: usage and the end mark are lost.
+            self.stream_complete(attempt)
             return
         self._leave(attempt)
         attempt.call = None

@@ -317,6 +317,17 @@ def test_a_finish_reason_alone_is_not_yet_the_end() -> None:
         rig.check_idle()
 
 
+def test_a_connection_that_breaks_before_the_end_mark_breaks_the_stream() -> None:
+    """A reset between the last finish reason and `[DONE]` is told: what the client lacks is the usage and the end mark."""
+    with Rig(1, {"retry": {"max_attempts": 1}}) as rig:
+        x, client = rig.ask(stream=True)
+        rig.call.stream(chunk("a"), FINISH, end=False)
+        rig.call.fail()
+        assert client.finished and x.error is not None and x.error.code is Code.STREAM_BROKEN
+        assert b'"stream_broken"' in client.body
+        rig.check_idle()
+
+
 # -- retries ----------------------------------------------------------------------------------------------------------
 
 
