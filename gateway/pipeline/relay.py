@@ -57,6 +57,8 @@ class Attempt:
     """The header lines for the client."""
     length: int | None = None
     scanner: StreamScanner | None = None
+    heard = False
+    """A chunk came since the driver last looked: it sets `last_s` then, which saves an event the clock."""
     _size = 0
 
     def __init__(self, x: Exchange, worker: Worker, hides_usage: bool, hedge: bool) -> None:
@@ -121,7 +123,7 @@ class Attempt:
         if scanner is None or not x.started or not scanner.token_seen:
             self.on_data(data)
             return
-        self.last_s = self._time()
+        self.heard = True
         out = scanner.feed(data)
         if out is data:
             x.bytes_out += len(data)

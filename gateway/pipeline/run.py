@@ -532,6 +532,9 @@ class Driver:
         """Apply the time limits of an attempt."""
         limits = self._timeouts
         for attempt in tuple(x.attempts):
+            if attempt.heard:
+                attempt.heard = False
+                attempt.last_s = now_s
             waited_s = now_s - attempt.sent_s
             if attempt.mode == NONE:
                 late = waited_s > limits.first_byte_s or (x.facts.stream and waited_s > limits.first_token_s)

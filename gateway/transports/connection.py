@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import httptools
 
@@ -34,7 +34,8 @@ ONE_WRITE_BYTES = 64 << 10
 
 _SIMPLE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?\r\n" + FIELD_LINES)
 """The head of an answer that leaves no question open: its status, its field lines."""
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,6})\r\n")
+_SIZES: Final = {form % size: size for size in range(1, 0x1000) for form in (b"%x", b"%X")}
+"""Chunk sizes of one to three digits. Looking one up costs a fifth of parsing it; larger events are rare and go the long way."""
 _COMPLEX = frozenset((b"transfer-encoding", b"connection", b"upgrade", b"trailer"))
 _BODILESS = (b"204", b"304")
 
@@ -230,14 +231,12 @@ class Connection(asyncio.Protocol):
         if call is None:
             return False
         if self._between_chunks:
-            size = _CHUNK.match(data)
-            if size is None:
-                return False
-            length = int(size[1], 16)
-            if not length or len(data) != size.end() + length + 2 or not data.endswith(b"\r\n"):
+            at = data.find(b"\r\n", 0, 5)
+            length = _SIZES.get(data[:at]) if at > 0 else None
+            if length is None or len(data) != at + length + 4 or not data.endswith(b"\r\n"):
                 return False
             # As engines write an event: httptools would say the same, in four times the time.
-            call.sink.on_chunk(data, data[size.end() : -2])
+            call.sink.on_chunk(data, data[at + 2 : -2])
             return True
         if self.got_bytes:
             return False
