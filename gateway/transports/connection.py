@@ -70,8 +70,12 @@ def _simple_answer(data: bytes) -> tuple[int, Headers, bytes] | None:
     return int(found[1]), headers, data[end:]
 
 
-class Connection(asyncio.Protocol):
-    """One connection to a worker; serves one call at a time. Made by `HttpPool`, over with `connection_lost`."""
+class Connection:
+    """One connection to a worker; serves one call at a time. Made by `HttpPool`, over with `connection_lost`.
+
+    It is an `asyncio.Protocol` by its methods, not by its base: mypyc gives a class quick attributes only where it knows all
+    of its bases.
+    """
 
     __slots__ = (
         "_between_chunks", "_call", "_close_after", "_done", "_head_done", "_headers", "_heard_body", "_interim", "_length", "_parser",
@@ -254,6 +258,12 @@ class Connection(asyncio.Protocol):
         """A sink raised: the call ends all the same, exactly once."""
         self._pool.loop.call_exception_handler({"message": "the reader of a worker's answer failed", "exception": cause, "protocol": self})
         self.break_off(UpstreamError(Code.INTERNAL, "the gateway could not read the worker's answer", source=Source.GATEWAY))
+
+    def pause_writing(self) -> None:
+        """More of a request body waits than the socket takes; one body is all that ever does."""
+
+    def resume_writing(self) -> None:
+        """The socket takes more again."""
 
     def eof_received(self) -> bool:
         self._pool.not_idle(self)

@@ -19,6 +19,7 @@ import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import cast
 
 from gateway.errors import Code, Retry, UpstreamError
 from gateway.transports.call import Call as Call
@@ -222,6 +223,9 @@ class HttpPool:
             call.sink.on_failed(UpstreamError(Code.CONNECT_FAILED, failure, retry=_retry(call)))
         self._connect_more()
 
+    def _connection(self) -> Connection:
+        return Connection(self)
+
     async def _open_connection(self) -> Connection:
         """Connect to the first address that answers; each has its share of the time that is left, so that one dead is not all."""
         target, loop = self.target, self.loop
@@ -235,9 +239,13 @@ class HttpPool:
             try:
                 async with asyncio.timeout(share_s):
                     _, connection = await loop.create_connection(
-                        lambda: Connection(self), address, target.port, ssl=target.tls, server_hostname=hostname
+                        cast(Callable[[], asyncio.Protocol], self._connection),
+                        address,
+                        target.port,
+                        ssl=target.tls,
+                        server_hostname=hostname,
                     )
-                    return connection
+                    return cast(Connection, connection)
             except OSError as cause:  # a TimeoutError too
                 failure = cause
         raise failure or OSError("no address")
