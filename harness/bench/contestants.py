@@ -110,7 +110,7 @@ def our_command(ground: Ground) -> list[str]:
     """`smgctl serve`, deaf to the environment, which could configure it."""
     deaf = [word for name in os.environ if name.startswith("SMG_") for word in ("-u", name)]
     command = ["env", *deaf] if deaf else []
-    command += [sys.executable, "-m", "smgctl", "serve", "--policy", "round_robin", "--host", HOST, "--port", str(ground.port)]
+    command += [sys.executable, "-P", "-m", "smgctl", "serve", "--policy", "round_robin", "--host", HOST, "--port", str(ground.port)]
     command += ["--metrics-port", str(ground.spare_port), "--processes", str(ground.processes)]
     return [*command, *(word for url in ground.upstreams for word in ("--worker-url", url))]
 
