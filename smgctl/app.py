@@ -106,7 +106,7 @@ def _explain_refusal(error: SmgApiError, out: Output) -> int:
         _name_problems(error.problems, out)
     else:
         out.error(f"{error.message} ({error.code})")
-    if error.status in (401, 403):
+    if error.status == 401:  # a 403 says itself which key, or which address, it takes
         out.hint("give a key with --api-key or SMG_API_KEY")
     usage = error.code in _CONFIGURATION_CODES or error.status in (401, 403)
     return ExitCode.USAGE if usage else ExitCode.CHECK_FAILED

@@ -70,8 +70,9 @@ def bench(
 ) -> None:
     """Compare this gateway with others on this machine: CPU a request, throughput, latency, memory.
 
-    All stand before the same two cheap upstreams and take turns, round by round; wrk is the load generator where it is
-    installed. Others that are not installed are left out. Linux only. The exit code is 1 where this gateway made errors.
+    All stand before the same two cheap upstreams and take turns, round by round.
+    The load comes from wrk where it is installed; gateways that are not installed are left out.
+    Linux only. The exit code is 1 where this gateway made errors.
     """
     context: SmgContext = ctx.obj
     try:
