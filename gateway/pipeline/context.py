@@ -13,7 +13,7 @@ Invariants.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import GatewayError
@@ -49,8 +49,8 @@ class Client(Protocol):
         """Send a piece."""
         ...
 
-    def write_chunk(self, framed: bytes, data: bytes) -> None:
-        """Send a piece that comes as a whole chunk with its framing."""
+    def chunk_writer(self) -> Callable[[bytes], None] | None:
+        """Return what sends a piece that is framed as a chunk already; None where the answer that has begun is not chunked."""
         ...
 
     def finish(self) -> None:
@@ -107,6 +107,8 @@ class Exchange:
     span: Span | None = None
     streaming = False
     """The answer to the client goes out as events."""
+    write_framed: Callable[[bytes], None] | None = None
+    """`Client.chunk_writer` of a stream that has begun."""
     started = False
     over = False
     paused_s = 0.0

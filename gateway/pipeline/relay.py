@@ -125,9 +125,9 @@ class Attempt:
             return
         self.heard = True
         out = scanner.feed(data)
-        if out is data:
+        if out is data and x.write_framed is not None:
             x.bytes_out += len(data)
-            x.client.write_chunk(framed, data)
+            x.write_framed(framed)
         elif out:
             x.bytes_out += len(out)
             x.client.write(out)

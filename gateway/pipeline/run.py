@@ -298,6 +298,7 @@ class Driver:
         x.bytes_out += len(first)
         x.client.start(attempt.status, attempt.head + x.id_line, None)
         x.client.write(first)
+        x.write_framed = x.client.chunk_writer()
 
     def stream_complete(self, attempt: Attempt) -> None:
         """End a stream that is whole."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -504,9 +505,9 @@ class Connection(HttpToolsProtocol):
             self.transport.write(data)
             self.transport.write(b"\r\n")
 
-    def write_chunk(self, framed: bytes, data: bytes) -> None:
-        """Send a piece that comes framed as one chunk."""
-        self.transport.write(framed if self._chunked else data)
+    def chunk_writer(self) -> Callable[[bytes], None] | None:
+        """What sends a piece that is framed as a chunk already; None where the answer is not chunked."""
+        return self.transport.write if self._chunked else None
 
     def finish(self) -> None:
         """End an answer in pieces.

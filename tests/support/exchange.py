@@ -142,9 +142,14 @@ class FakeClient:
         if self.on_write is not None:
             self.on_write()
 
-    def write_chunk(self, framed: bytes, data: bytes) -> None:
-        assert framed == b"%x\r\n%b\r\n" % (len(data), data), "framing that does not fit its piece"
-        self.write(data)
+    def chunk_writer(self) -> Callable[[bytes], None]:
+        def write(framed: bytes) -> None:
+            size, _, rest = framed.partition(b"\r\n")
+            data = rest.removesuffix(b"\r\n")
+            assert framed == b"%x\r\n%b\r\n" % (len(data), data) and len(data) == int(size, 16), "framing that does not fit its piece"
+            self.write(data)
+
+        return write
 
     def finish(self) -> None:
         self._open()

@@ -677,7 +677,7 @@ def test_large_pieces_keep_their_framing() -> None:
     client.start(200, b"", None)
     client.write(b"")
     client.write(b"y" * 20_000)
-    client.write_chunk(b"1\r\nz\r\n", b"z")
+    client.chunk_writer()(b"1\r\nz\r\n")
     client.finish()
     line.driver.end(line.driver.begun[1])
     assert line.out.partition(b"\r\n\r\n")[2] == b"4e20\r\n" + b"y" * 20_000 + b"\r\n1\r\nz\r\n0\r\n\r\n"
@@ -685,7 +685,8 @@ def test_large_pieces_keep_their_framing() -> None:
     line.send(post())
     client = line.driver.begun[2].client
     client.start(200, b"", 3)
-    client.write_chunk(b"3\r\nabc\r\n", b"abc")
+    assert client.chunk_writer() is None, "an answer of known length has no chunks"
+    client.write(b"abc")
     client.finish()
     line.driver.end(line.driver.begun[2])
     assert line.out.endswith(b"content-length: 3\r\n\r\nabc")
