@@ -114,7 +114,7 @@ class StreamScanner(StreamState):
             return self._feed_parts(data)
         if data.startswith(self._prefix) and data.endswith(self._suffix):
             length = len(data)
-            if self._around_bytes <= length <= self.max_event_bytes and _inside_string(data[self._text_from : self._text_to]):
+            if 0 < self._around_bytes <= length <= self.max_event_bytes and _inside_string(data[self._text_from : self._text_to]):
                 self.events += 1
                 self._misses = 0
                 return data
@@ -144,6 +144,7 @@ class StreamScanner(StreamState):
         found = _TEXT.search(event) if self._misses < _MAX_MISSES else None
         if found is None:
             self._prefix = _NO_TEMPLATE
+            self._around_bytes = 0
             return
         self._misses += 1
         begin, end = found.span(1)
@@ -201,7 +202,7 @@ class StreamScanner(StreamState):
             if (
                 part.startswith(prefix)
                 and part.endswith(suffix)
-                and self._around_bytes <= len(part) + 2
+                and 0 < self._around_bytes <= len(part) + 2
                 and _inside_string(part[self._text_from : self._text_to + 2])
             ):
                 self.events += 1

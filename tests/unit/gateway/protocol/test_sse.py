@@ -441,3 +441,12 @@ def test_repr_of_nothing_is_needed() -> None:
     scanner = StreamScanner(Dialect.CHAT)
     assert scanner.feed(b"") == b"" and scanner.finish() == b""
     assert scanner.at_boundary and not scanner.complete and scanner.broken is None and scanner.usage is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 64])
+def test_without_a_template_nothing_fits_it(size: int) -> None:
+    """Bytes that look like the mark of no template are no events, whole or one by one."""
+    wire = b"\x00" * size
+    whole, split = StreamScanner(Dialect.CHAT), StreamScanner(Dialect.CHAT)
+    forwarded = [whole.feed(wire) + whole.finish(), b"".join(split.feed(wire[at : at + 1]) for at in range(size)) + split.finish()]
+    assert forwarded[0] == forwarded[1] and whole.events == split.events
