@@ -6,12 +6,11 @@ event counts as one token, the prompt by its bytes), so that an answer cut short
 
 from __future__ import annotations
 
+from gateway.pipeline.admit import BYTES_A_TOKEN
 from gateway.pipeline.context import Exchange
 from gateway.protocol.usage import Usage
 from gateway.runtime import Runtime
 from gateway.telemetry.cells import ModelCells
-
-_BYTES_A_TOKEN = 4
 
 
 def account(x: Exchange, rt: Runtime) -> None:
@@ -40,7 +39,7 @@ def account(x: Exchange, rt: Runtime) -> None:
         elif usage is not None:
             ticket.settle(usage.prompt_tokens + usage.completion_tokens)
         elif x.status == 499:
-            ticket.settle(len(x.prompt) // _BYTES_A_TOKEN)  # the worker had begun: who leaves in time does not work for free
+            ticket.settle(len(x.prompt) // BYTES_A_TOKEN)  # the worker had begun: who leaves in time does not work for free
         elif x.status != 200 or not x.endpoint.uses_tokens:
             ticket.settle(0)  # nothing was generated for it; any other answer without a usage keeps its estimate
         ticket.release()
@@ -87,5 +86,5 @@ def _count(x: Exchange, cells: ModelCells, code: str, usage: Usage | None, estim
 def _as_far_as_it_got(x: Exchange) -> Usage | None:
     """Estimate the tokens of a stream that told no usage."""
     if not x.first_token_s:
-        return Usage(len(x.prompt) // _BYTES_A_TOKEN, 0, 0)
-    return Usage(len(x.prompt) // _BYTES_A_TOKEN, max(1, x.events), 0)
+        return Usage(len(x.prompt) // BYTES_A_TOKEN, 0, 0)
+    return Usage(len(x.prompt) // BYTES_A_TOKEN, max(1, x.events), 0)

@@ -12,7 +12,7 @@ from gateway.runtime import Runtime
 
 _CLASSES = {cls.value.encode(): cls for cls in PriorityClass}
 _RANK = {cls: rank for rank, cls in enumerate(PriorityClass)}
-_BYTES_A_TOKEN = 4
+BYTES_A_TOKEN = 4
 """English text has about four bytes a token (OpenAI's help pages); an estimate until the engine has counted."""
 
 
@@ -28,7 +28,7 @@ def admit(x: Exchange, rt: Runtime) -> Ticket | Waiting | GatewayError:
     return rt.admission.enter(
         identity,
         identity.usual_priority if x.wanted_priority is None else _class(x.wanted_priority.strip().lower(), identity.max_priority),
-        len(facts.prompt) // _BYTES_A_TOKEN + facts.max_tokens * facts.n,
+        len(facts.prompt) // BYTES_A_TOKEN + facts.max_tokens * facts.n,
         partial(x.driver.admitted, x),
     )
 

@@ -94,8 +94,6 @@ class Exchange:
     plan: Iterator[Worker] | None = None
     cells: ModelCells | None = None
     attempt_count = 0
-    last_worker: Worker | None = None
-    """Where the last attempt went."""
     plain_body: bytes | None = None
     """The body for a worker that is not asked for usage, once it was made."""
     asking_body: bytes | None = None

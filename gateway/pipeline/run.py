@@ -162,7 +162,6 @@ class Driver:
         """Send an attempt to a worker whose breaker has let it through."""
         rt = self.rt
         x.attempt_count += 1
-        x.last_worker = worker
         asked = asks_usage(x, worker)
         attempt = Attempt(x, worker, asked, hedge)
         body = x.body if not asked and x.rewrite is None else body_for(x, asked)

@@ -267,6 +267,3 @@ def _retry(call: Call) -> Retry:
 
 def _removed(call: Call) -> UpstreamError:
     return UpstreamError(Code.CONNECT_FAILED, "the worker was removed", retry=_retry(call))
-
-
-PoolFactory = Callable[[Target], HttpPool]
